@@ -1,0 +1,54 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * A pool of worker threads with work stealing.
+ *
+ *     worker 0   newest ▼            each worker pushes and pops at the newest
+ *                [t9][t8][t3]        end of its own deque (depth first: few
+ *     worker 1   [t7]       ▲        directories open); who has nothing takes
+ *     worker 2   [] ── steals ──┘    the oldest task of another (breadth: the
+ *                                    largest piece of work left)
+ *
+ * Depth first bounds what is queued by depth times the tasks of one step, not
+ * by the size of the tree (Blumofe and Leiserson, "Scheduling Multithreaded
+ * Computations by Work Stealing", 1999). A mutex for each deque: a task is a
+ * directory or a batch of files, so the lock is taken once in many system calls.
+ */
+#pragma once
+
+#include <stdbool.h>
+
+struct dr_pool;
+struct dr_worker;
+
+/*
+ * One piece of work. Embedded in what it is about; owned by the pool from push
+ * until run() is called, which may free it.
+ */
+struct dr_task {
+	void (*run)(struct dr_task *task, struct dr_worker *worker);
+	struct dr_task *older, *newer;
+};
+
+/* Starts no thread yet. `contexts` holds what dr_worker_context() gives each of n workers. */
+int dr_pool_create(struct dr_pool **ret, unsigned n, void *const contexts[]);
+void dr_pool_destroy(struct dr_pool *pool);
+
+/* Pushes a task for the first worker, before dr_pool_run(). */
+void dr_pool_seed(struct dr_pool *pool, struct dr_task *task);
+
+/*
+ * Runs tasks, and those they push, on n threads until none is left. Blocks.
+ * -errno if not one thread could be started; fewer than n is no error.
+ */
+int dr_pool_run(struct dr_pool *pool);
+
+/* From a running task: pushes another on its worker's own deque. */
+void dr_pool_push(struct dr_worker *worker, struct dr_task *task);
+
+void *dr_worker_context(struct dr_worker *worker);
+
+/* Workers that wait for work now: a hint for how finely to cut what is pushed. Any thread. */
+unsigned dr_pool_idle(const struct dr_worker *worker);
+unsigned dr_pool_size(const struct dr_worker *worker);
+/* Workers at work. Any thread. */
+unsigned dr_pool_busy(const struct dr_pool *pool);
