@@ -1,0 +1,15 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What the source was the last time this SRC was synced to this DST, so that an
+ * unmounted source is noticed before its emptiness is copied. Kept in
+ * $XDG_STATE_HOME/drover (else ~/.local/state/drover), one small file a pair.
+ */
+#pragma once
+
+#include <stdbool.h>
+
+/* src, dst: absolute paths. False: nothing is remembered. Leaves the identity in ret[size]. */
+bool dr_last_read(const char *src, const char *dst, char *ret, unsigned size);
+
+/* Remembers; 0 or -errno (which a run may go on without). */
+int dr_last_write(const char *src, const char *dst, const char *identity);

@@ -1,0 +1,330 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Deletes at the destination: what the source does not have (--delete), what an
+ * interrupted run left, and what had to make way for an entry of another type.
+ * A subtree is removed by tasks, one for each directory, like the walk.
+ */
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/fs.h"
+#include "engine/names.h"
+#include "engine/run.h"
+
+/* Unlinks; immutable and append-only flags that forbid it are taken away. */
+static int unlink_hard(int dir_fd, const char *name, bool is_dir)
+{
+	int flags = is_dir ? AT_REMOVEDIR : 0;
+	if (unlinkat(dir_fd, name, flags) == 0)
+		return 0;
+	if (errno != EPERM)
+		return -errno;
+	dr_fs_unlock(dir_fd, ".");
+	dr_fs_unlock(dir_fd, name);
+	return unlinkat(dir_fd, name, flags) == 0 ? 0 : -errno;
+}
+
+/* May one more be deleted? Counts it. */
+static bool within_limit(struct dr_hand *hand)
+{
+	struct dr_run *run = hand->run;
+	long long n = atomic_fetch_add(&run->deletes, 1) + 1;
+	if (run->count_deletes || run->delete_limit < 0 || n <= run->delete_limit)
+		return true;
+	DR_ADD(&hand->tally, delete_skipped, 1);
+	return false;
+}
+
+static bool only_looks(const struct dr_run *run)
+{
+	return run->options->dry_run || run->count_deletes;
+}
+
+static void count_deleted(struct dr_hand *hand, const struct dr_dir *dir, const char *name, bool is_dir)
+{
+	if (dir->quiet) {
+		DR_ADD(&hand->tally, swept, 1);
+		return;
+	}
+	if (hand->run->count_deletes)
+		return;
+	DR_ADD(&hand->tally, deleted, 1);
+	dr_report_deleted(&hand->run->report, dir, name, is_dir);
+}
+
+/* Anything but a directory. */
+static void remove_leaf(struct dr_hand *hand, struct dr_dir *dir, int dst_fd, const char *name)
+{
+	if (!dir->quiet && !within_limit(hand)) {
+		atomic_store(&dir->failed, true);
+		return;
+	}
+	int rc = 0;
+	if (dir->quiet || !only_looks(hand->run)) {
+		rc = dr_begin_change(hand, dir);
+		if (rc == 0)
+			rc = unlink_hard(dst_fd, name, false);
+		atomic_store(&dir->touched, true);
+	}
+	if (rc < 0 && rc != -ENOENT)
+		dr_fail(hand, dir, name, DR_DST, "delete", rc);
+	else
+		count_deleted(hand, dir, name, false);
+}
+
+/* Does the filter keep it? What is excluded is not drover's to delete. */
+static bool protected(struct dr_hand *hand, const struct dr_dir *dir, const char *name, bool is_dir)
+{
+	if (dr_filter_empty(hand->run->options->filter))
+		return false;
+	dr_dir_path(dir, name, &hand->path);
+	return dr_filter_excludes(hand->run->options->filter, hand->path.text, hand->path.len, is_dir);
+}
+
+/* ---- a subtree ---------------------------------------------------------------- */
+
+static void remove_run(struct dr_task *task, struct dr_worker *worker);
+
+static void push_subtree(struct dr_hand *hand, struct dr_dir *dir, const char *name, const struct dr_meta *meta,
+                         bool quiet)
+{
+	struct dr_dir *child = dr_dir_create(dir, name, strlen(name));
+	if (!child) {
+		dr_fail(hand, dir, name, DR_DST, "delete", -ENOMEM);
+		return;
+	}
+	child->task.run = remove_run;
+	child->removing = true;
+	child->quiet = quiet;
+	child->dst_state = DR_DST_OLD;
+	child->device = dir->device;
+	child->meta = child->dst_meta = *meta;
+	child->side[DR_DST].dev = meta->dev;
+	child->side[DR_DST].ino = meta->ino;
+	atomic_fetch_add(&dir->pending, 1);
+	dr_pool_push(hand->worker, &child->task);
+}
+
+static void remove_entry(struct dr_hand *hand, struct dr_dir *dir, int dst_fd, const char *name, uint8_t d_type,
+                         bool quiet)
+{
+	struct dr_meta meta;
+	if (d_type != DT_DIR && d_type != DT_UNKNOWN) {
+		remove_leaf(hand, dir, dst_fd, name);
+		return;
+	}
+	int rc = dr_fs_stat(dst_fd, name, &meta);
+	if (rc == -ENOENT)
+		return;
+	if (rc < 0)
+		dr_fail(hand, dir, name, DR_DST, "stat", rc);
+	else if (!dr_is_dir(&meta))
+		remove_leaf(hand, dir, dst_fd, name);
+	else if (meta.dev != dir->dst_meta.dev)
+		dr_fail_words(hand, dir, name, DR_DST, "delete", "a file system is mounted there");
+	else
+		push_subtree(hand, dir, name, &meta, quiet);
+}
+
+/* False: the filter protects it. */
+static bool remove_if_extra(struct dr_hand *hand, struct dr_dir *dir, int dst_fd, const char *name, uint8_t d_type)
+{
+	struct dr_meta meta;
+	if (d_type == DT_UNKNOWN) {
+		if (dr_fs_stat(dst_fd, name, &meta) < 0)
+			return true;
+		d_type = dr_is_dir(&meta) ? DT_DIR : DT_REG;
+	}
+	if (protected(hand, dir, name, d_type == DT_DIR))
+		return false;
+	remove_entry(hand, dir, dst_fd, name, d_type, false);
+	return true;
+}
+
+/* Whoever owns a directory may give themselves the right to empty it. */
+static int pin_to_remove(struct dr_hand *hand, struct dr_dir *dir)
+{
+	struct dr_dirs *dirs = &hand->run->dirs;
+	int fd = dr_dir_pin(dirs, dir, DR_DST);
+	if (hand->run->privileged || (dir->dst_meta.mode & 0700) == 0700 || only_looks(hand->run))
+		return fd;
+	if (fd >= 0) {
+		fchmod(fd, 0700);
+		return fd;
+	}
+	int parent = dr_dir_pin(dirs, dir->parent, DR_DST);
+	if (parent < 0)
+		return parent;
+	fchmodat(parent, dir->name, 0700, AT_SYMLINK_NOFOLLOW);
+	dr_dir_unpin(dirs, dir->parent, DR_DST);
+	return dr_dir_pin(dirs, dir, DR_DST);
+}
+
+/* Removes what one buffer lists; the rest is another task's, as in the walk. */
+static void remove_run(struct dr_task *task, struct dr_worker *worker)
+{
+	struct dr_dir *dir = (struct dr_dir *)((char *)task - offsetof(struct dr_dir, task));
+	struct dr_hand *hand = dr_worker_context(worker);
+	struct dr_dirs *dirs = &hand->run->dirs;
+	hand->worker = worker;
+	int fd = dir->listing ? dir->side[DR_DST].fd : pin_to_remove(hand, dir);
+	ssize_t filled = fd;
+	if (dr_stopped(hand->run))
+		atomic_store(&dir->failed, true);
+	else if (fd >= 0)
+		filled = dr_fs_getdents(fd, hand->listing, DR_LISTING_BYTES);
+	if (filled <= 0 || dr_stopped(hand->run)) {
+		if (filled < 0)
+			dr_fail(hand, dir, "", DR_DST, fd < 0 ? "open directory" : "list", (int)filled);
+		if (fd >= 0)
+			dr_dir_unpin(dirs, dir, DR_DST);
+		dr_dir_done(hand, dir);
+		return;
+	}
+	dir->listing = true;
+	atomic_fetch_add(&dir->pending, 1);
+	char *listing = malloc((size_t)filled);
+	if (!listing) {
+		dr_fail(hand, dir, "", DR_DST, "list", -ENOMEM);
+		dr_dir_unpin(dirs, dir, DR_DST);
+		dr_dir_done(hand, dir);
+		dr_dir_done(hand, dir);
+		return;
+	}
+	memcpy(listing, hand->listing, (size_t)filled);
+	struct dr_name n;
+	for (size_t at = 0; dr_fs_next(listing, (size_t)filled, &at, &n) && !dr_stopped(hand->run);) {
+		if (!dir->quiet)
+			atomic_fetch_add_explicit(&hand->run->dst_seen, 1, memory_order_relaxed);
+		if (dir->quiet)
+			remove_entry(hand, dir, fd, n.name, n.type, true);
+		else if (!remove_if_extra(hand, dir, fd, n.name, n.type))
+			atomic_store(&dir->failed, true); /* it stays, and the directory with it */
+	}
+	free(listing);
+	dr_pool_push(hand->worker, &dir->task);
+	dr_dir_done(hand, dir);
+}
+
+void dr_remove_finish(struct dr_hand *hand, struct dr_dir *dir)
+{
+	struct dr_dir *parent = dir->parent;
+	if (atomic_load(&dir->failed)) {
+		atomic_store(&parent->failed, true);
+		return;
+	}
+	if (!dir->quiet && !within_limit(hand)) {
+		atomic_store(&parent->failed, true);
+		return;
+	}
+	int rc = 0;
+	if (dir->quiet || !only_looks(hand->run)) {
+		int fd = dr_dir_pin(&hand->run->dirs, parent, DR_DST);
+		rc = fd;
+		if (fd >= 0) {
+			rc = dr_begin_change(hand, parent);
+			if (rc == 0)
+				rc = unlink_hard(fd, dir->name, true);
+			dr_dir_unpin(&hand->run->dirs, parent, DR_DST);
+		}
+		atomic_store(&parent->touched, true);
+	}
+	if (rc < 0 && rc != -ENOENT)
+		dr_fail(hand, dir, "", DR_DST, "delete", rc);
+	else
+		count_deleted(hand, dir, "", true);
+}
+
+void dr_remove_tree(struct dr_hand *hand, struct dr_dir *dir, const char *name, bool quiet)
+{
+	int fd = dr_dir_pin(&hand->run->dirs, dir, DR_DST);
+	if (fd < 0) {
+		dr_fail(hand, dir, name, DR_DST, "delete", fd);
+		return;
+	}
+	remove_entry(hand, dir, fd, name, DT_DIR, quiet);
+	dr_dir_unpin(&hand->run->dirs, dir, DR_DST);
+}
+
+void dr_remove_leftover(struct dr_hand *hand, struct dr_dir *dir, int dst_fd, const char *name)
+{
+	struct dr_meta meta;
+	if (dr_fs_stat(dst_fd, name, &meta) < 0 || dr_begin_change(hand, dir) < 0)
+		return;
+	atomic_store(&dir->touched, true);
+	if (dr_is_dir(&meta)) {
+		push_subtree(hand, dir, name, &meta, true);
+		return;
+	}
+	int rc = unlink_hard(dst_fd, name, false);
+	if (rc < 0 && rc != -ENOENT)
+		dr_fail(hand, dir, name, DR_DST, "sweep", rc);
+	else
+		DR_ADD(&hand->tally, swept, 1);
+}
+
+/* ---- what the source has not ---------------------------------------------------- */
+
+/* The names were too many to keep: list them again, and ask the source for each. */
+static int remove_by_asking(struct dr_hand *hand, struct dr_dir *dir, int src_fd, int dst_fd)
+{
+	struct dr_meta meta;
+	struct dr_name n;
+	ssize_t filled;
+	if (lseek(dst_fd, 0, SEEK_SET) < 0)
+		return -errno;
+	while ((filled = dr_fs_getdents(dst_fd, hand->buf, DR_LISTING_BYTES)) > 0)
+		for (size_t at = 0; dr_fs_next(hand->buf, (size_t)filled, &at, &n);) {
+			if (dr_temp_is(n.name, n.len) || (!dir->parent && !strcmp(n.name, DR_MARKER_NAME)))
+				continue;
+			if (dr_fs_stat(src_fd, n.name, &meta) == -ENOENT)
+				remove_if_extra(hand, dir, dst_fd, n.name, n.type);
+		}
+	return (int)filled;
+}
+
+static int remove_pinned(struct dr_hand *hand, struct dr_dir *dir, int dst_fd)
+{
+	const char *name;
+	uint8_t d_type;
+	if (!dir->names_big) {
+		for (size_t at = 0; dr_names_unmarked(dir->names, &at, &name, &d_type) && !dr_stopped(hand->run);)
+			remove_if_extra(hand, dir, dst_fd, name, d_type);
+		return 0;
+	}
+	int src_fd = dr_dir_pin(&hand->run->dirs, dir, DR_SRC);
+	if (src_fd < 0)
+		return src_fd;
+	int rc = remove_by_asking(hand, dir, src_fd, dst_fd);
+	dr_dir_unpin(&hand->run->dirs, dir, DR_SRC);
+	return rc;
+}
+
+void dr_remove_extra(struct dr_hand *hand, struct dr_dir *dir)
+{
+	struct dr_run *run = hand->run;
+	if (!run->options->del || dir->dst_state != DR_DST_OLD || dir->mount_point || dr_stopped(run))
+		return;
+	if (!dir->names && !dir->names_big)
+		return;
+	if (atomic_load(&dir->failed)) {
+		const char *name;
+		uint8_t d_type;
+		for (size_t at = 0; dir->names && dr_names_unmarked(dir->names, &at, &name, &d_type);)
+			DR_ADD(&hand->tally, delete_skipped, 1);
+		return;
+	}
+	int fd = dr_dir_pin(&run->dirs, dir, DR_DST);
+	int rc = fd;
+	if (fd >= 0) {
+		rc = remove_pinned(hand, dir, fd);
+		dr_dir_unpin(&run->dirs, dir, DR_DST);
+	}
+	if (rc < 0)
+		dr_fail(hand, dir, "", DR_DST, "list", rc);
+}

@@ -1,0 +1,232 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * One sync while it runs: what the stages share, what each worker has for
+ * itself, and the functions by which the stages hand work to each other.
+ *
+ *   walk.c     lists a source directory, cuts it into batches      source side
+ *   source.c   reads one entry's data and attributes
+ *   settle.c   an entry meets its counterpart: what is to be done  both
+ *   copy.c     a small file, in one piece                          both
+ *   xfer.c     a large file, in blocks, by several workers         both
+ *   place.c    directories at the destination: made, listed, done  destination
+ *   put.c      a new version under a temporary name, then renamed
+ *   remove.c   deletes what the source does not have
+ *   sync.c     wires these to threads; owns the run
+ */
+#pragma once
+
+#include <stdatomic.h>
+
+#include "base/aio.h"
+#include "base/attr.h"
+#include "base/digest.h"
+#include "base/mount.h"
+#include "base/pool.h"
+#include "base/rate.h"
+#include "engine/blocks.h"
+#include "engine/device.h"
+#include "engine/diff.h"
+#include "engine/dir.h"
+#include "engine/drover.h"
+#include "engine/links.h"
+#include "engine/marker.h"
+#include "engine/report.h"
+#include "engine/temp.h"
+#include "walker/filter.h"
+
+/* A file up to this size is read whole into the worker's buffer before anything is created for it. */
+#define DR_SMALL_BYTES ((size_t)256 << 10)
+/* Buffer for one listing: about 2,000 names. */
+#define DR_LISTING_BYTES ((size_t)64 << 10)
+#define DR_BATCH_ENTRIES 256u
+/* Tries before a source file counts as always in motion. */
+#define DR_TRIES 4
+
+struct dr_xfer;
+
+/* What one worker has for itself. */
+struct dr_hand {
+	struct dr_run *run;
+	struct dr_worker *worker; /* while a task runs */
+	struct dr_tally tally;
+	char *buf;     /* DR_SMALL_BYTES + 1 */
+	char *listing; /* DR_LISTING_BYTES */
+	struct dr_xattrs src_xattrs, dst_xattrs;
+	struct dr_path path;
+	struct dr_aio *aio; /* made when first needed */
+};
+
+struct dr_run {
+	const struct dr_sync_options *options;
+	struct dr_report report;
+	struct dr_dirs dirs;
+	struct dr_devices devices;
+	struct dr_links *links;
+	struct dr_rate rate;
+	struct dr_marker marker;
+	pthread_mutex_t change_lock; /* one dr_begin_change() at a time */
+	struct dr_blocks blocks;
+	struct dr_aio_system *aio_system;
+	struct dr_pool *pool;
+	struct dr_dir *root;
+	struct dr_hand *hands;
+	unsigned n_hands;
+
+	unsigned what;       /* DR_ATTR_BIT: the attributes that the options ask for */
+	mode_t umask;        /* of whoever called, for --no-perms */
+	bool privileged;     /* effective user 0 */
+	bool src_has_flags;  /* FS_IOC_GETFLAGS works at the source */
+	bool remote;         /* either side is a network file system or FUSE */
+	bool same_server;    /* one NFS server has both */
+	bool delete_only;    /* the second pass of --max-delete=N% */
+	bool count_deletes;  /* its first pass: nothing is deleted yet */
+	uint64_t src_dev, dst_dev, dst_ino; /* of the roots */
+
+	atomic_int *stop;         /* a signal's number, or -1: end now */
+	int64_t began_ns;
+	atomic_bool syncing;      /* all is written; waiting for the disks */
+	atomic_bool walked;       /* every directory has been listed */
+	atomic_uint listings;     /* directories still to be listed */
+	atomic_uint no_space;     /* ENOSPC in a row */
+	atomic_bool full;         /* nothing new is begun */
+	atomic_llong deletes;     /* deleted, or to be deleted, so far */
+	int64_t delete_limit;     /* -1: none */
+	atomic_ullong dst_seen;   /* entries found at the destination */
+	struct dr_err fatal;      /* under fatal_lock; code 0: none */
+	pthread_mutex_t fatal_lock;
+
+	pthread_mutex_t xfer_lock; /* guards xfers */
+	struct dr_xfer *xfers;     /* large files in progress, for the display */
+};
+
+/* An entry on its way: source entry, its directory, both descriptors, its counterpart. */
+struct dr_item {
+	struct dr_dir *dir;
+	const struct dr_entry *entry; /* meta: as at the source; see want */
+	int src_fd, dst_fd;           /* of the directory, pinned by the caller; dst_fd -1: there is none */
+	bool direct;                  /* the directory is staged: its entries get their own names at once */
+	bool again;                   /* had to wait for the first of its hard links */
+	bool first_link;              /* others will be linked to it */
+	bool exists;                  /* the name is there at the destination: */
+	struct dr_meta have;
+	struct dr_meta want; /* the source's metadata with owners mapped */
+};
+
+static inline bool dr_stopped(const struct dr_run *run)
+{
+	return atomic_load_explicit(run->stop, memory_order_relaxed) != 0;
+}
+
+/* ---- sync.c ----------------------------------------------------------------- */
+
+/* An entry failed: counted, reported; dir loses its right to delete. error: -errno. */
+void dr_fail(struct dr_hand *hand, struct dr_dir *dir, const char *name, enum dr_side side, const char *operation,
+             int error);
+void dr_fail_words(struct dr_hand *hand, struct dr_dir *dir, const char *name, enum dr_side side,
+                   const char *operation, const char *words);
+/* The whole run can't go on. The first words stay. */
+void dr_fatal(struct dr_run *run, int error, const char *words);
+/*
+ * Before anything is changed in dir, which is pinned: the marker is made, the
+ * device probed, and a directory that forbids change is opened up. 0, or
+ * -ECANCELED when the run can't go on.
+ */
+int dr_begin_change(struct dr_hand *hand, struct dr_dir *dir);
+/* After an error at the destination, and after a success: notices a full destination. */
+void dr_note_space(struct dr_run *run, int rc);
+
+/* ---- walk.c ----------------------------------------------------------------- */
+
+void dr_walk_run(struct dr_task *task, struct dr_worker *worker);
+/* One part of a directory's work is done; with the last one, what follows is. */
+void dr_dir_done(struct dr_hand *hand, struct dr_dir *dir);
+/* Makes `task` wait for dir's own name if it is still staged, else pushes it. Counts in pending already. */
+void dr_dir_defer(struct dr_hand *hand, struct dr_dir *dir, struct dr_task *task);
+
+/* ---- source.c --------------------------------------------------------------- */
+
+/* Opens an entry for reading. */
+int dr_source_open(struct dr_hand *hand, int dir_fd, const char *name, const struct dr_meta *meta);
+/* The extended attributes that the options ask for, with mapped ids; into hand->src_xattrs. */
+int dr_source_xattrs_fd(struct dr_hand *hand, int fd);
+int dr_source_xattrs_at(struct dr_hand *hand, int dir_fd, const char *name);
+/* Inode flags that statx does not tell, of an open file. */
+void dr_source_flags(const struct dr_hand *hand, int fd, struct dr_meta *meta);
+/* Is the file still what `meta` says? 0; -EAGAIN: it changed; -errno. Leaves what it is now in *ret_now. */
+int dr_source_check(int fd, const struct dr_meta *meta, struct dr_meta *ret_now);
+/* Maps owners as the options ask. */
+void dr_source_map(const struct dr_hand *hand, struct dr_meta *meta);
+
+/* ---- settle.c --------------------------------------------------------------- */
+
+void dr_settle(struct dr_hand *hand, struct dr_dir *dir, struct dr_entry *entry, int src_fd, int dst_fd);
+/* The end of an entry whose content is in place: counts, hard links. place: where it is, NULL if nothing can link to it. */
+void dr_settled(struct dr_hand *hand, const struct dr_item *item, const struct dr_diff *diff,
+                const struct dr_link_place *place);
+/* It did not work out (reported already): who waits for it has to copy. */
+void dr_unsettled(struct dr_hand *hand, const struct dr_item *item);
+/* Counts an entry that was in motion until the last try. */
+void dr_in_motion(struct dr_hand *hand, const struct dr_item *item);
+
+/* ---- copy.c, xfer.c --------------------------------------------------------- */
+
+/* Copies a regular file's content and metadata; takes care of everything up to dr_settled(). */
+void dr_copy_file(struct dr_hand *hand, struct dr_item *item, struct dr_diff diff);
+/* Is the content at both sides the same? 1, 0, or -errno with *ret_side. */
+int dr_copy_compare(struct dr_hand *hand, const struct dr_item *item, enum dr_side *ret_side);
+void dr_xfer_start(struct dr_hand *hand, const struct dr_item *item, struct dr_diff diff);
+/* For the display: at most max of the files in progress. */
+unsigned dr_xfer_list(struct dr_run *run, struct dr_busy_file *ret, unsigned max);
+
+/* ---- put.c ------------------------------------------------------------------ */
+
+/* A new version of an entry, being made. */
+struct dr_put {
+	const struct dr_item *item;
+	char temp[DR_TEMP_NAME_BYTES]; /* "" when it has its own name at once */
+	int fd;                        /* -1: not a regular file */
+	struct dr_meta have;           /* owner, mode and flags as created */
+	bool inherited;                /* it may have attributes that nobody gave it */
+};
+
+const char *dr_put_name(const struct dr_put *put);
+/* Creates the empty file. -errno, reported by the caller. */
+int dr_put_file(struct dr_hand *hand, struct dr_put *put, const struct dr_item *item);
+/* Creates a symlink to target, or a fifo, socket or device. */
+int dr_put_node(struct dr_hand *hand, struct dr_put *put, const struct dr_item *item, const char *target);
+/* Metadata, then its own name. Removes it on failure, and reports. ret_place (may be NULL): where it is now. */
+int dr_put_commit(struct dr_hand *hand, struct dr_put *put, const struct dr_xattrs *want_xattrs,
+                  struct dr_link_place *ret_place);
+void dr_put_abort(struct dr_put *put);
+/* Gives `temp`, an entry in the item's directory, the item's name, whatever has it now. Reports. */
+int dr_put_rename(struct dr_hand *hand, const struct dr_item *item, const char *temp, bool temp_is_dir);
+/* The item's name at the destination as a place to link to. */
+int dr_put_place(struct dr_hand *hand, const struct dr_item *item, const struct dr_meta *dst,
+                 struct dr_link_place *ret);
+
+/* What an object will look like on the device, and what gets lost; counts the losses. */
+struct dr_meta dr_put_holdable(struct dr_hand *hand, const struct dr_holds *holds, const struct dr_meta *want,
+                               const struct dr_xattrs *want_xattrs, const struct dr_meta *have);
+/* dr_attr_apply() for the kinds that the device holds: losses counted; -errno if a kind failed, reported. */
+int dr_put_attrs(struct dr_hand *hand, struct dr_dir *dir, const char *name, const struct dr_attr_target *target,
+                 const struct dr_attr_change *change);
+
+/* ---- place.c ---------------------------------------------------------------- */
+
+/* Makes or opens dir at the destination before its first batch. small: worth staging. False: it can't be had. */
+bool dr_place_prepare(struct dr_hand *hand, struct dr_dir *dir, bool small);
+/* The last batch of a staged directory is in: gives it its name and starts what waited for that. */
+void dr_place_publish(struct dr_hand *hand, struct dr_dir *dir);
+/* Everything in it is done: its own metadata. */
+void dr_place_finish(struct dr_hand *hand, struct dr_dir *dir);
+
+/* ---- remove.c --------------------------------------------------------------- */
+
+/* Deletes what dir has at the destination and the source has not, as far as the options allow. */
+void dr_remove_extra(struct dr_hand *hand, struct dr_dir *dir);
+/* Removes a whole subtree, in parallel; counts in dir's pending. quiet: a left-over, not reported. */
+void dr_remove_tree(struct dr_hand *hand, struct dr_dir *dir, const char *name, bool quiet);
+/* A directory of such a subtree is empty now. */
+void dr_remove_finish(struct dr_hand *hand, struct dr_dir *dir);
+/* Unlinks a left-over of an earlier run. */
+void dr_remove_leftover(struct dr_hand *hand, struct dr_dir *dir, int dst_fd, const char *name);

@@ -1,0 +1,624 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * An entry of the source meets its counterpart at the destination: nothing is
+ * to be done, or its metadata is set, or it is made anew. Over a network this is
+ * where the conversation takes place: a batch arrives, what is needed goes back.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/fs.h"
+#include "engine/names.h"
+#include "engine/run.h"
+
+/* One more name of an inode whose first name is not in place yet. */
+struct follower {
+	struct dr_link_wait wait; /* first: what dr_links hands out is cast back */
+	struct dr_task task;
+	struct dr_dir *dir;
+	struct dr_entry entry;
+	char name[];
+};
+
+/* A first name that is in place in a staged directory: others may link to it when that has its name. */
+struct place_task {
+	struct dr_task task;
+	struct dr_dir *dir;
+	struct dr_meta meta;
+	struct dr_link_place place;
+};
+
+static void settle_looked_at(struct dr_hand *hand, struct dr_item *item);
+
+/* ---- the end of an entry -------------------------------------------------------- */
+
+static void wake_followers(struct dr_hand *hand, const struct dr_meta *meta, const struct dr_link_place *place)
+{
+	struct dr_link_wait *w = dr_links_settle(hand->run->links, meta, place);
+	while (w) {
+		struct follower *f = (struct follower *)w;
+		w = w->next;
+		dr_dir_defer(hand, f->dir, &f->task);
+	}
+}
+
+static void run_place_task(struct dr_task *task, struct dr_worker *worker)
+{
+	struct place_task *p = (struct place_task *)task;
+	struct dr_hand *hand = dr_worker_context(worker);
+	struct dr_dir *dir = p->dir;
+	hand->worker = worker;
+	wake_followers(hand, &p->meta, dir->dst_state == DR_DST_NONE ? NULL : &p->place);
+	dr_path_finish(&p->place.path);
+	free(p);
+	dr_dir_done(hand, dir);
+}
+
+static void settle_link(struct dr_hand *hand, const struct dr_item *item, const struct dr_link_place *place)
+{
+	struct place_task *p = item->direct ? malloc(sizeof *p) : NULL;
+	struct dr_path text = {0};
+	if (!item->direct) {
+		wake_followers(hand, &item->entry->meta, place);
+		return;
+	}
+	text.text = strdup(place->path.text);
+	if (!p || !text.text) {
+		free(p);
+		free(text.text);
+		wake_followers(hand, &item->entry->meta, NULL);
+		return;
+	}
+	*p = (struct place_task){{.run = run_place_task}, item->dir, item->entry->meta, {text, place->dst_dev, place->dst_ino}};
+	atomic_fetch_add(&item->dir->pending, 1);
+	dr_dir_defer(hand, item->dir, &p->task);
+}
+
+void dr_settled(struct dr_hand *hand, const struct dr_item *item, const struct dr_diff *diff,
+                const struct dr_link_place *place)
+{
+	struct dr_tally *tally = &hand->tally;
+	if (dr_is_file(&item->want)) {
+		DR_ADD(tally, files_done, 1);
+		DR_ADD(tally, bytes_done, item->want.size_bytes);
+		if (diff->transfer)
+			DR_ADD(tally, files_copied, 1);
+	}
+	if (diff->bits & DR_CHANGE_NEW)
+		DR_ADD(tally, created, 1);
+	else if (diff->bits)
+		DR_ADD(tally, updated, 1);
+	if (item->first_link && place)
+		settle_link(hand, item, place);
+	else if (item->first_link)
+		wake_followers(hand, &item->entry->meta, NULL);
+}
+
+void dr_unsettled(struct dr_hand *hand, const struct dr_item *item)
+{
+	if (item->first_link)
+		wake_followers(hand, &item->entry->meta, NULL);
+}
+
+void dr_in_motion(struct dr_hand *hand, const struct dr_item *item)
+{
+	DR_ADD(&hand->tally, in_motion, 1);
+	atomic_store(&item->dir->failed, true);
+	dr_report_failure(&hand->run->report, item->dir, item->entry->name, DR_SRC, "read", 0,
+	                  "kept changing while it was read; not copied", true);
+	dr_unsettled(hand, item);
+}
+
+static void fail(struct dr_hand *hand, const struct dr_item *item, enum dr_side side, const char *operation, int rc)
+{
+	dr_fail(hand, item->dir, item->entry->name, side, operation, rc);
+	dr_unsettled(hand, item);
+}
+
+static void report(struct dr_hand *hand, const struct dr_item *item, const struct dr_diff *diff, const char *target)
+{
+	dr_report_change(&hand->run->report, item->dir, item->entry->name, diff, &item->want, target, NULL);
+}
+
+/* The counterpart stays as it is. */
+static void settle_unchanged(struct dr_hand *hand, const struct dr_item *item, const struct dr_diff *diff)
+{
+	struct dr_link_place place = {0};
+	bool known = item->first_link && item->exists && dr_put_place(hand, item, &item->have, &place) == 0;
+	dr_settled(hand, item, diff, known ? &place : NULL);
+	dr_path_finish(&place.path);
+}
+
+/* ---- metadata of an entry whose content is right ---------------------------------- */
+
+/* An O_PATH descriptor of the very entry that was looked at. */
+static int open_counterpart(const struct dr_item *item)
+{
+	struct dr_meta m;
+	int fd = openat(item->dst_fd, item->entry->name, O_PATH | O_NOFOLLOW | O_CLOEXEC);
+	if (fd < 0)
+		return -errno;
+	int rc = dr_fs_stat(fd, "", &m);
+	if (rc == 0 && (m.ino != item->have.ino || m.dev != item->have.dev))
+		rc = -ESTALE;
+	if (rc < 0)
+		close(fd);
+	return rc < 0 ? rc : fd;
+}
+
+static int change_metadata(struct dr_hand *hand, const struct dr_item *item, const struct dr_meta *want, unsigned what)
+{
+	struct dr_meta have = item->have;
+	int fd DR_CLOSE = open_counterpart(item);
+	if (fd < 0) {
+		dr_fail(hand, item->dir, item->entry->name, DR_DST, "open", fd);
+		return fd;
+	}
+	struct dr_attr_target target = {.fd = -1, .dir = fd, .name = ""};
+	if (have.flags & DR_FLAGS_LOCKED && dr_attr_lock(&target, 0) == 0)
+		have.flags &= ~DR_FLAGS_LOCKED;
+	struct dr_attr_change change = {what, want, &hand->src_xattrs, &have, &hand->dst_xattrs};
+	int rc = dr_put_attrs(hand, item->dir, item->entry->name, &target, &change);
+	if (want->flags & DR_FLAGS_LOCKED)
+		dr_attr_lock(&target, want->flags);
+	return rc;
+}
+
+/* Sets what differs, if anything does once it is known what the destination can hold. */
+static int settle_difference(struct dr_hand *hand, const struct dr_item *item, const char *target, struct dr_diff *diff)
+{
+	const struct dr_run *run = hand->run;
+	const struct dr_holds *holds = dr_device_holds(item->dir->device);
+	unsigned what = run->what & holds->kinds;
+	struct dr_meta want = dr_put_holdable(hand, holds, &item->want, &hand->src_xattrs, &item->have);
+	diff->bits = dr_diff_meta(&want, &hand->src_xattrs, &item->have, &hand->dst_xattrs, what,
+	                          holds->flags_mask & DR_FLAGS_STATX);
+	if (!diff->bits)
+		return 0;
+	/* A directory's time is set again in any case; a file's only if it is wrong. */
+	if (!(diff->bits & DR_CHANGE_TIME))
+		what &= ~DR_ATTR_BIT(DR_ATTR_TIME);
+	int rc = run->options->dry_run ? 0 : change_metadata(hand, item, &want, what);
+	if (rc == 0)
+		report(hand, item, diff, target);
+	return rc;
+}
+
+/* The content is right: compares the rest. */
+static void settle_metadata(struct dr_hand *hand, const struct dr_item *item, const char *target)
+{
+	const struct dr_holds *holds = dr_device_holds(item->dir->device);
+	unsigned what = hand->run->what;
+	int rc = dr_source_xattrs_at(hand, item->src_fd, item->entry->name);
+	if (rc < 0) {
+		fail(hand, item, DR_SRC, "read attributes", rc);
+		return;
+	}
+	rc = dr_xattrs_read_at(&hand->dst_xattrs, item->dst_fd, item->entry->name, what);
+	if (rc < 0) {
+		fail(hand, item, DR_DST, "read attributes", rc);
+		return;
+	}
+	struct dr_diff diff = {.bits = dr_diff_meta(&item->want, &hand->src_xattrs, &item->have, &hand->dst_xattrs, what,
+	                                            holds->flags_mask & DR_FLAGS_STATX)};
+	if (diff.bits && !hand->run->options->dry_run)
+		rc = dr_begin_change(hand, item->dir);
+	if (diff.bits && rc == 0)
+		rc = settle_difference(hand, item, target, &diff);
+	if (rc < 0)
+		dr_unsettled(hand, item);
+	else
+		settle_unchanged(hand, item, &diff);
+}
+
+/* ---- hard links ------------------------------------------------------------------ */
+
+static void run_follower(struct dr_task *task, struct dr_worker *worker)
+{
+	struct follower *f = (struct follower *)((char *)task - offsetof(struct follower, task));
+	struct dr_hand *hand = dr_worker_context(worker);
+	struct dr_run *run = hand->run;
+	struct dr_dir *dir = f->dir;
+	hand->worker = worker;
+	struct dr_item item = {.dir = dir, .entry = &f->entry, .src_fd = -1, .dst_fd = -1, .again = true};
+	item.want = f->entry.meta;
+	dr_source_map(hand, &item.want);
+	if (dir->dst_state != DR_DST_NONE || run->options->dry_run) {
+		item.src_fd = dr_dir_pin(&run->dirs, dir, DR_SRC);
+		if (dir->dst_state != DR_DST_NONE)
+			item.dst_fd = dr_dir_pin(&run->dirs, dir, DR_DST);
+	}
+	if (item.src_fd >= 0 && (item.dst_fd >= 0 || run->options->dry_run)) {
+		item.exists = item.dst_fd >= 0 && dr_fs_stat(item.dst_fd, f->entry.name, &item.have) == 0;
+		settle_looked_at(hand, &item);
+	} else {
+		dr_fail(hand, dir, f->entry.name, DR_DST, "open directory", item.src_fd < 0 ? item.src_fd : item.dst_fd);
+		/* It is one of those that are counted as waiting: take its turn, and let the next go on. */
+		struct dr_link_place place = {0};
+		if (dr_links_claim(run->links, &f->entry.meta, true, &f->wait, &place) == DR_LINK_FIRST)
+			wake_followers(hand, &f->entry.meta, NULL);
+		dr_path_finish(&place.path);
+	}
+	if (item.dst_fd >= 0)
+		dr_dir_unpin(&run->dirs, dir, DR_DST);
+	if (item.src_fd >= 0)
+		dr_dir_unpin(&run->dirs, dir, DR_SRC);
+	free(f);
+	dr_dir_done(hand, dir);
+}
+
+static struct follower *make_follower(const struct dr_item *item)
+{
+	struct follower *f = malloc(sizeof *f + item->entry->name_len + 1u);
+	if (!f)
+		return NULL;
+	f->task = (struct dr_task){.run = run_follower};
+	f->dir = item->dir;
+	f->entry = *item->entry;
+	memcpy(f->name, item->entry->name, item->entry->name_len + 1u);
+	f->entry.name = f->name;
+	return f;
+}
+
+/* Links the item's name to `place`. -errno: not possible, and nothing reported. */
+static int make_link(struct dr_hand *hand, const struct dr_item *item, const struct dr_link_place *place)
+{
+	struct dr_run *run = hand->run;
+	char *path = place->path.text, *slash = strrchr(path, '/');
+	const char *name = slash ? slash + 1 : path;
+	int opened DR_CLOSE = -1, from = run->root->side[DR_DST].fd;
+	int rc = dr_begin_change(hand, item->dir);
+	if (rc < 0)
+		return rc;
+	if (slash) {
+		*slash = 0;
+		opened = from = dr_fs_open_dir(from, path);
+		*slash = '/';
+	}
+	if (from < 0)
+		return from;
+	atomic_store(&item->dir->touched, true);
+	if (!item->exists && linkat(from, name, item->dst_fd, item->entry->name, 0) == 0)
+		return 0;
+	if (!item->exists && errno != EEXIST)
+		return -errno;
+	char temp[DR_TEMP_NAME_BYTES];
+	dr_temp_name(temp);
+	if (linkat(from, name, item->dst_fd, temp, 0) < 0)
+		return -errno;
+	rc = dr_put_rename(hand, item, temp, false);
+	if (rc < 0)
+		unlinkat(item->dst_fd, temp, 0);
+	return rc < 0 ? -ECANCELED : 0;
+}
+
+/* The first name is in place. True: the item is one with it now, or failed for good. */
+static bool settle_as_link(struct dr_hand *hand, const struct dr_item *item, const struct dr_link_place *place)
+{
+	struct dr_diff diff = {0};
+	if (item->exists && item->have.ino == place->dst_ino && item->have.dev == place->dst_dev) {
+		dr_settled(hand, item, &diff, NULL);
+		return true;
+	}
+	diff.bits = DR_CHANGE_LINK | (item->exists && dr_same_type(&item->have, &item->want) ? 0u : DR_CHANGE_NEW);
+	int rc = hand->run->options->dry_run ? 0 : make_link(hand, item, place);
+	if (rc == -EMLINK || rc == -EPERM || rc == -EXDEV || rc == -EOPNOTSUPP || rc == -ENOENT) {
+		/* More links than the destination allows (or the first is gone again): a file of its own. */
+		dr_tally_loss(&hand->tally, DR_LOSS_LINK);
+		return false;
+	}
+	dr_note_space(hand->run, rc);
+	if (rc < 0) {
+		dr_fail(hand, item->dir, item->entry->name, DR_DST, "link", rc);
+		return true;
+	}
+	DR_ADD(&hand->tally, linked, 1);
+	report(hand, item, &diff, place->path.text);
+	dr_settled(hand, item, &diff, NULL);
+	return true;
+}
+
+/* True: done with as a link, or has to wait. */
+static bool settle_hard_link(struct dr_hand *hand, struct dr_item *item)
+{
+	struct dr_run *run = hand->run;
+	if (!dr_device_holds(item->dir->device)->hard_links) {
+		dr_tally_loss(&hand->tally, DR_LOSS_LINK);
+		return false;
+	}
+	struct dr_link_place place = {0};
+	struct follower *f = make_follower(item);
+	if (!f)
+		return false;
+	atomic_fetch_add(&item->dir->pending, 1);
+	int claim = dr_links_claim(run->links, &item->entry->meta, item->again, &f->wait, &place);
+	if (claim == DR_LINK_WAIT)
+		return true;
+	free(f);
+	atomic_fetch_sub(&item->dir->pending, 1); /* never the last: the caller is pending too */
+	bool done = false;
+	if (claim == DR_LINK_FIRST)
+		item->first_link = true;
+	else if (claim == DR_LINK_READY)
+		done = settle_as_link(hand, item, &place);
+	else
+		dr_tally_loss(&hand->tally, DR_LOSS_LINK);
+	dr_path_finish(&place.path);
+	return done;
+}
+
+/* ---- by type -------------------------------------------------------------------- */
+
+static bool trusted(const struct dr_run *run, const struct dr_meta *have)
+{
+	return !run->marker.distrust || dr_time_cmp(have->ctime, run->marker.since) < 0;
+}
+
+/* Does the file at the destination have the content? 1, 0 or -errno, reported. */
+static int same_content(struct dr_hand *hand, const struct dr_item *item, struct dr_diff *diff)
+{
+	struct dr_run *run = hand->run;
+	const struct dr_sync_options *o = run->options;
+	const struct dr_meta *want = &item->want, *have = &item->have;
+	struct dr_time mtime = dr_holds_time(dr_device_holds(item->dir->device), want->mtime);
+	bool same_time = dr_time_cmp(mtime, have->mtime) == 0;
+	/* What differs may be what the destination can't hold: coarser times, for one. */
+	if (!same_time && !o->dry_run && !dr_device_known(item->dir->device)) {
+		if (dr_begin_change(hand, item->dir) < 0)
+			return -ECANCELED;
+		mtime = dr_holds_time(dr_device_holds(item->dir->device), want->mtime);
+		same_time = dr_time_cmp(mtime, have->mtime) == 0;
+	}
+	if (!same_time)
+		diff->bits |= DR_CHANGE_TIME;
+	if (want->size_bytes != have->size_bytes) {
+		diff->bits |= DR_CHANGE_SIZE | (o->checksum ? DR_CHANGE_CONTENT : 0);
+		return 0;
+	}
+	/* Two names of one file here that are two files at the source. */
+	if (have->nlink > 1 && !o->no_hard_links && !dr_links_keep(run->links, have, &item->entry->meta))
+		return 0;
+	if (!trusted(run, have))
+		return 0;
+	if (o->checksum) {
+		enum dr_side side;
+		int rc = dr_copy_compare(hand, item, &side);
+		if (rc < 0)
+			dr_fail(hand, item->dir, item->entry->name, side, "read", rc);
+		diff->bits |= rc == 0 ? DR_CHANGE_CONTENT : 0;
+		return rc;
+	}
+	return o->size_only || same_time;
+}
+
+static void settle_file(struct dr_hand *hand, struct dr_item *item)
+{
+	const struct dr_sync_options *o = hand->run->options;
+	bool same_type = item->exists && dr_is_file(&item->have);
+	struct dr_diff diff = {.checksum = o->checksum};
+	bool newer_there = o->update && same_type && dr_time_cmp(item->have.mtime, item->want.mtime) > 0;
+	if ((o->ignore_existing && item->exists) || newer_there) {
+		settle_unchanged(hand, item, &diff);
+		return;
+	}
+	int same = same_type ? same_content(hand, item, &diff) : 0;
+	if (same < 0) {
+		dr_unsettled(hand, item);
+		return;
+	}
+	if (same) {
+		settle_metadata(hand, item, NULL);
+		return;
+	}
+	if (!same_type)
+		diff.bits = DR_CHANGE_NEW;
+	diff.transfer = true;
+	dr_copy_file(hand, item, diff);
+}
+
+/* A symlink, fifo, socket or device that is not there, or not so. */
+static void settle_new_node(struct dr_hand *hand, const struct dr_item *item, struct dr_diff diff, const char *target)
+{
+	struct dr_put put;
+	struct dr_link_place place = {0};
+	int rc = dr_source_xattrs_at(hand, item->src_fd, item->entry->name);
+	if (rc < 0) {
+		fail(hand, item, DR_SRC, "read attributes", rc);
+		return;
+	}
+	if (!hand->run->options->dry_run) {
+		rc = dr_put_node(hand, &put, item, target);
+		if (rc < 0) {
+			fail(hand, item, DR_DST, "create", rc);
+			return;
+		}
+		if (dr_put_commit(hand, &put, &hand->src_xattrs, item->first_link ? &place : NULL) < 0) {
+			dr_unsettled(hand, item);
+			return;
+		}
+	} else if (item->first_link) {
+		dr_put_place(hand, item, &item->have, &place);
+	}
+	report(hand, item, &diff, target);
+	dr_settled(hand, item, &diff, place.path.text ? &place : NULL);
+	dr_path_finish(&place.path);
+}
+
+static bool can_make(const struct dr_holds *holds, uint16_t mode)
+{
+	switch (mode & S_IFMT) {
+	case S_IFLNK:
+		return holds->symlinks;
+	case S_IFIFO:
+		return holds->fifos;
+	case S_IFSOCK:
+		return holds->sockets;
+	default:
+		return holds->devices;
+	}
+}
+
+static void settle_node(struct dr_hand *hand, struct dr_item *item)
+{
+	const struct dr_meta *want = &item->want;
+	bool is_link = dr_is_link(want), same_type = item->exists && dr_same_type(want, &item->have);
+	char target[PATH_MAX], there[PATH_MAX];
+	ssize_t n = is_link ? readlinkat(item->src_fd, item->entry->name, target, sizeof target - 1) : 0;
+	if (n < 0) {
+		fail(hand, item, DR_SRC, "read link", -errno);
+		return;
+	}
+	target[n] = 0;
+	if (item->exists && hand->run->options->ignore_existing) {
+		settle_unchanged(hand, item, &(struct dr_diff){0});
+		return;
+	}
+	bool same = same_type;
+	if (same && is_link) {
+		ssize_t m = readlinkat(item->dst_fd, item->entry->name, there, sizeof there);
+		same = m == n && !memcmp(target, there, (size_t)n);
+	} else if (same && (S_ISCHR(want->mode) || S_ISBLK(want->mode))) {
+		same = want->rdev == item->have.rdev;
+	}
+	if (same) {
+		settle_metadata(hand, item, is_link ? target : NULL);
+		return;
+	}
+	if (!hand->run->options->dry_run && dr_begin_change(hand, item->dir) < 0) {
+		dr_unsettled(hand, item);
+		return;
+	}
+	if (!can_make(dr_device_holds(item->dir->device), want->mode)) {
+		dr_tally_loss(&hand->tally, is_link ? DR_LOSS_LINK : DR_LOSS_SPECIAL);
+		dr_unsettled(hand, item);
+		return;
+	}
+	struct dr_diff diff = {.bits = same_type ? DR_CHANGE_CONTENT : DR_CHANGE_NEW};
+	if (same_type && dr_time_cmp(dr_holds_time(dr_device_holds(item->dir->device), want->mtime), item->have.mtime) != 0)
+		diff.bits |= DR_CHANGE_TIME;
+	settle_new_node(hand, item, diff, is_link ? target : NULL);
+}
+
+static void settle_dir(struct dr_hand *hand, struct dr_item *item)
+{
+	struct dr_run *run = hand->run;
+	const struct dr_entry *e = item->entry;
+	struct dr_dir *child = dr_dir_create(item->dir, e->name, e->name_len);
+	if (!child) {
+		fail(hand, item, DR_SRC, "list", -ENOMEM);
+		return;
+	}
+	bool same_type = item->exists && dr_is_dir(&item->have);
+	child->task.run = dr_walk_run;
+	child->meta = item->want;
+	child->dst_meta = item->have;
+	child->device = item->dir->device;
+	child->dst_state = same_type ? DR_DST_OLD : DR_DST_MISSING;
+	child->replaces = item->exists && !same_type;
+	child->mount_point = run->options->one_file_system && e->meta.dev != run->src_dev;
+	child->side[DR_SRC].dev = e->meta.dev;
+	child->side[DR_SRC].ino = e->meta.ino;
+	if (same_type) {
+		child->side[DR_DST].dev = item->have.dev;
+		child->side[DR_DST].ino = item->have.ino;
+	}
+	atomic_fetch_add(&item->dir->pending, 1);
+	atomic_fetch_add(&run->listings, 1);
+	dr_dir_defer(hand, item->dir, &child->task);
+}
+
+/* ---- the beginning of an entry ---------------------------------------------------- */
+
+static void settle_looked_at(struct dr_hand *hand, struct dr_item *item)
+{
+	const struct dr_meta *want = &item->want;
+	if (want->nlink > 1 && !dr_is_dir(want) && !hand->run->options->no_hard_links && settle_hard_link(hand, item))
+		return;
+	if (dr_is_file(want))
+		settle_file(hand, item);
+	else
+		settle_node(hand, item);
+}
+
+static bool excluded(struct dr_hand *hand, const struct dr_dir *dir, const struct dr_entry *e)
+{
+	const struct dr_filter *filter = hand->run->options->filter;
+	if (dr_filter_empty(filter))
+		return false;
+	dr_dir_path(dir, e->name, &hand->path);
+	return dr_filter_excludes(filter, hand->path.text, hand->path.len, dr_is_dir(&e->meta));
+}
+
+static void count_found(struct dr_tally *tally, const struct dr_meta *m)
+{
+	if (dr_is_file(m)) {
+		DR_ADD(tally, files, 1);
+		DR_ADD(tally, bytes, m->size_bytes);
+	} else if (dr_is_dir(m)) {
+		DR_ADD(tally, dirs, 1);
+	} else if (dr_is_link(m)) {
+		DR_ADD(tally, symlinks, 1);
+	} else {
+		DR_ADD(tally, specials, 1);
+	}
+}
+
+/* Fills in the counterpart. -errno: it can't be told, reported. */
+static int look_at_counterpart(struct dr_hand *hand, struct dr_item *item)
+{
+	struct dr_dir *dir = item->dir;
+	const struct dr_entry *e = item->entry;
+	if (item->dst_fd < 0 || dir->dst_state != DR_DST_OLD)
+		return 0;
+	if (dir->names && !dr_names_mark(dir->names, e->name, e->name_len))
+		return 0;
+	int rc = dr_fs_stat(item->dst_fd, e->name, &item->have);
+	if (rc < 0 && rc != -ENOENT) {
+		dr_fail(hand, dir, e->name, DR_DST, "stat", rc);
+		return rc;
+	}
+	item->exists = rc == 0;
+	return 0;
+}
+
+void dr_settle(struct dr_hand *hand, struct dr_dir *dir, struct dr_entry *e, int src_fd, int dst_fd)
+{
+	struct dr_run *run = hand->run;
+	struct dr_item item = {.dir = dir, .entry = e, .src_fd = src_fd, .dst_fd = dst_fd, .direct = dir->stage[0] != 0};
+	/* A source that is a destination itself may hold what another run is making. */
+	if (dr_temp_is(e->name, e->name_len) || (!dir->parent && !strcmp(e->name, DR_MARKER_NAME)))
+		return;
+	int rc = dr_fs_stat(src_fd, e->name, &e->meta);
+	if (rc == 0 && excluded(hand, dir, e)) {
+		if (!run->delete_only)
+			DR_ADD(&hand->tally, excluded, 1);
+		return;
+	}
+	if (look_at_counterpart(hand, &item) < 0)
+		return;
+	if (rc == -ENOENT) {
+		DR_ADD(&hand->tally, vanished, 1);
+		return;
+	}
+	if (rc < 0) {
+		dr_fail(hand, dir, e->name, DR_SRC, "stat", rc);
+		return;
+	}
+	item.want = e->meta;
+	dr_source_map(hand, &item.want);
+	if (dr_is_dir(&e->meta) && e->meta.ino == run->dst_ino && e->meta.dev == run->dst_dev) {
+		dr_fail_words(hand, dir, e->name, DR_SRC, "list", "this is the destination itself: not copied into it");
+		return;
+	}
+	if (!run->delete_only)
+		count_found(&hand->tally, &e->meta);
+	if (dr_is_dir(&e->meta))
+		settle_dir(hand, &item);
+	else if (!run->delete_only)
+		settle_looked_at(hand, &item);
+}

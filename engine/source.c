@@ -1,0 +1,59 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The source side's hands: opens, reads attributes, notices change. Nothing
+ * here writes, and O_NOATIME keeps even the time of reading where it was.
+ */
+#include <errno.h>
+#include <unistd.h>
+
+#include "base/fs.h"
+#include "base/idmap.h"
+#include "engine/run.h"
+
+int dr_source_open(struct dr_hand *hand, int dir_fd, const char *name, const struct dr_meta *meta)
+{
+	/* open(2): O_NOATIME is for the file's owner and for CAP_FOWNER. */
+	return dr_fs_open_read(dir_fd, name, hand->run->privileged || meta->uid == geteuid());
+}
+
+int dr_source_xattrs_fd(struct dr_hand *hand, int fd)
+{
+	int rc = dr_xattrs_read_fd(&hand->src_xattrs, fd, hand->run->what);
+	dr_xattrs_map_ids(&hand->src_xattrs, hand->run->options->idmap);
+	return rc;
+}
+
+int dr_source_xattrs_at(struct dr_hand *hand, int dir_fd, const char *name)
+{
+	int rc = dr_xattrs_read_at(&hand->src_xattrs, dir_fd, name, hand->run->what);
+	dr_xattrs_map_ids(&hand->src_xattrs, hand->run->options->idmap);
+	return rc;
+}
+
+void dr_source_flags(const struct dr_hand *hand, int fd, struct dr_meta *meta)
+{
+	unsigned flags;
+	if (hand->run->src_has_flags && hand->run->what & DR_ATTR_BIT(DR_ATTR_FLAGS) &&
+	    dr_fs_get_flags(fd, &flags) == 0)
+		meta->flags = flags & DR_FLAGS_COPIED;
+}
+
+int dr_source_check(int fd, const struct dr_meta *meta, struct dr_meta *ret_now)
+{
+	int rc = dr_fs_stat(fd, "", ret_now);
+	if (rc < 0)
+		return rc;
+	bool same = ret_now->ino == meta->ino && ret_now->size_bytes == meta->size_bytes &&
+	            dr_time_cmp(ret_now->mtime, meta->mtime) == 0 && dr_time_cmp(ret_now->ctime, meta->ctime) == 0 &&
+	            dr_same_type(ret_now, meta);
+	return same ? 0 : -EAGAIN;
+}
+
+void dr_source_map(const struct dr_hand *hand, struct dr_meta *meta)
+{
+	const struct dr_idmap *map = hand->run->options->idmap;
+	if (!map)
+		return;
+	meta->uid = dr_idmap_user(map, meta->uid);
+	meta->gid = dr_idmap_group(map, meta->gid);
+}

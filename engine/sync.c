@@ -1,0 +1,596 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * A run from its beginning to its end:
+ *
+ *     roots ─► checks ─► pool of workers (walk.c and on) ─► sync to disk ─► summary
+ *                 │           ▲      ▲
+ *                 │           │      └── checkpoint thread: syncs now and then
+ *                 │           └── tick thread: adds up counters, tells the observer
+ *                 └── marker, when the first change is due
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <malloc.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "base/fs.h"
+#include "engine/last.h"
+#include "engine/roots.h"
+#include "engine/run.h"
+
+/*
+ * Workers, where the user does not say. On a local disk enough to keep a queue
+ * in front of it while both cores copy; where each operation is a round trip,
+ * enough round trips at once. See docs/architecture.md for the measurements.
+ */
+#define JOBS_LOCAL 8u
+#define JOBS_REMOTE 64u
+#define JOBS_MOST 1024u
+/* Descriptors kept for what is not counted: standard ones, log, devices, sockets. */
+#define FDS_SPARE 20u
+/* What one worker may hold beside directories: source and destination file, a ring, one to pass. */
+#define FDS_PER_WORKER 4u
+#define FDS_WANTED 65536u
+#define BLOCKS_MOST 32u
+#define CHECKPOINT_S 60
+/* So many writes in a row without space: the destination is full, not one file too large. */
+#define NO_SPACE_MOST 8u
+
+static atomic_int stop_request;
+
+void dr_sync_stop(int signal)
+{
+	atomic_store(&stop_request, signal);
+}
+
+/* ---- errors --------------------------------------------------------------------- */
+
+void dr_fail(struct dr_hand *hand, struct dr_dir *dir, const char *name, enum dr_side side, const char *operation,
+             int error)
+{
+	atomic_store(&dir->failed, true);
+	if (error == -ECANCELED)
+		return; /* the reason was told */
+	DR_ADD(&hand->tally, failed, 1);
+	dr_report_failure(&hand->run->report, dir, name, side, operation, error, NULL, false);
+}
+
+void dr_fail_words(struct dr_hand *hand, struct dr_dir *dir, const char *name, enum dr_side side,
+                   const char *operation, const char *words)
+{
+	atomic_store(&dir->failed, true);
+	DR_ADD(&hand->tally, failed, 1);
+	dr_report_failure(&hand->run->report, dir, name, side, operation, 0, words, false);
+}
+
+void dr_fatal(struct dr_run *run, int error, const char *words)
+{
+	pthread_mutex_lock(&run->fatal_lock);
+	if (!run->fatal.code)
+		dr_err_set(&run->fatal, error, "%s", words);
+	pthread_mutex_unlock(&run->fatal_lock);
+	int none = 0;
+	atomic_compare_exchange_strong(run->stop, &none, -1);
+}
+
+void dr_note_space(struct dr_run *run, int rc)
+{
+	if (rc >= 0) {
+		if (atomic_load_explicit(&run->no_space, memory_order_relaxed))
+			atomic_store_explicit(&run->no_space, 0, memory_order_relaxed);
+		return;
+	}
+	if (rc != -ENOSPC || atomic_fetch_add(&run->no_space, 1) + 1 < NO_SPACE_MOST)
+		return;
+	if (!atomic_exchange(&run->full, true))
+		dr_report_note(&run->report, DR_NOTE_WARNING, "the destination is full: no more files are copied");
+}
+
+/* ---- the first change --------------------------------------------------------------- */
+
+static int begin_run_change(struct dr_run *run)
+{
+	struct dr_err err = {0};
+	if (run->marker.fd >= 0)
+		return 0;
+	int rc = dr_marker_open(&run->marker, run->root->side[DR_DST].fd, &err);
+	if (rc < 0)
+		dr_fatal(run, rc, err.text);
+	atomic_store(&run->root->touched, true);
+	return rc;
+}
+
+static void open_up(struct dr_hand *hand, struct dr_dir *dir)
+{
+	int fd = dir->side[DR_DST].fd;
+	if (dir->dst_state != DR_DST_OLD || fd < 0)
+		return;
+	if (dir->dst_meta.flags & DR_FLAGS_LOCKED)
+		dr_attr_lock(&(struct dr_attr_target){.fd = fd}, 0);
+	if (!hand->run->privileged && (dir->dst_meta.mode & 0700) != 0700 && dir->dst_meta.uid == geteuid())
+		fchmod(fd, (dir->dst_meta.mode & 07777u) | 0700u);
+}
+
+static int begin_change(struct dr_hand *hand, struct dr_dir *dir)
+{
+	struct dr_run *run = hand->run;
+	if (atomic_load(&dir->open_for_change))
+		return 0;
+	if (begin_run_change(run) < 0)
+		return -ECANCELED;
+	open_up(hand, dir);
+	if (!dr_device_known(dir->device)) {
+		int rc = dr_device_probe(dir->device);
+		if (rc < 0 && dir->device->dev == run->dst_dev) {
+			struct dr_err err;
+			dr_err_sys(&err, rc, "destination: cannot make a directory in it");
+			dr_fatal(run, rc, err.text);
+			return -ECANCELED;
+		}
+	}
+	atomic_store(&dir->open_for_change, true);
+	return 0;
+}
+
+int dr_begin_change(struct dr_hand *hand, struct dr_dir *dir)
+{
+	if (atomic_load_explicit(&dir->open_for_change, memory_order_acquire))
+		return 0;
+	pthread_mutex_lock(&hand->run->change_lock);
+	int rc = begin_change(hand, dir);
+	pthread_mutex_unlock(&hand->run->change_lock);
+	return rc;
+}
+
+/* ---- setting up ----------------------------------------------------------------------- */
+
+static unsigned raise_fd_limit(void)
+{
+	struct rlimit limit;
+	if (getrlimit(RLIMIT_NOFILE, &limit) < 0)
+		return 1024;
+	if (limit.rlim_cur < FDS_WANTED && limit.rlim_cur < limit.rlim_max) {
+		struct rlimit more = limit;
+		more.rlim_cur = limit.rlim_max < FDS_WANTED ? limit.rlim_max : FDS_WANTED;
+		if (setrlimit(RLIMIT_NOFILE, &more) == 0)
+			limit = more;
+	}
+	return limit.rlim_cur < FDS_WANTED ? (unsigned)limit.rlim_cur : FDS_WANTED;
+}
+
+/* How many workers, and how many directories stay open, with so many descriptors. */
+static void choose_jobs(struct dr_run *run)
+{
+	unsigned fds = raise_fd_limit(), wanted = run->options->jobs;
+	if (!wanted)
+		wanted = run->remote ? JOBS_REMOTE : JOBS_LOCAL;
+	if (wanted > JOBS_MOST)
+		wanted = JOBS_MOST;
+	unsigned usable = fds > FDS_SPARE + 16 ? fds - FDS_SPARE : 16;
+	/* Half for the workers' files, half for directories. */
+	unsigned most = usable / 2 / FDS_PER_WORKER;
+	run->n_hands = wanted < most ? wanted : most ? most : 1;
+	if (run->n_hands < wanted)
+		dr_report_note(&run->report, DR_NOTE_INFO, "%u workers, not %u: the limit of open files is %u", run->n_hands,
+		               wanted, fds);
+	dr_dirs_init(&run->dirs, usable - run->n_hands * FDS_PER_WORKER);
+}
+
+static int make_hands(struct dr_run *run)
+{
+	run->hands = aligned_alloc(64, run->n_hands * sizeof *run->hands);
+	if (!run->hands)
+		return -ENOMEM;
+	memset(run->hands, 0, run->n_hands * sizeof *run->hands);
+	void *contexts[JOBS_MOST];
+	for (unsigned i = 0; i < run->n_hands; i++) {
+		struct dr_hand *h = &run->hands[i];
+		h->run = run;
+		h->buf = malloc(DR_SMALL_BYTES);
+		h->listing = malloc(DR_LISTING_BYTES);
+		contexts[i] = h;
+		if (!h->buf || !h->listing)
+			return -ENOMEM;
+	}
+	return dr_pool_create(&run->pool, run->n_hands, contexts);
+}
+
+static void free_hands(struct dr_run *run)
+{
+	for (unsigned i = 0; run->hands && i < run->n_hands; i++) {
+		struct dr_hand *h = &run->hands[i];
+		free(h->buf);
+		free(h->listing);
+		dr_xattrs_finish(&h->src_xattrs);
+		dr_xattrs_finish(&h->dst_xattrs);
+		dr_path_finish(&h->path);
+		dr_aio_destroy(h->aio);
+	}
+	free(run->hands);
+	dr_pool_destroy(run->pool);
+}
+
+static unsigned wanted_attributes(const struct dr_sync_options *o)
+{
+	unsigned what = DR_ATTR_ALL;
+	if (o->no_owner)
+		what &= ~DR_ATTR_BIT(DR_ATTR_OWNER);
+	if (o->no_perms)
+		what &= ~(DR_ATTR_BIT(DR_ATTR_MODE) | DR_ATTR_BIT(DR_ATTR_ACL) | DR_ATTR_BIT(DR_ATTR_NFS4_ACL));
+	if (o->no_times)
+		what &= ~DR_ATTR_BIT(DR_ATTR_TIME);
+	if (o->no_acl)
+		what &= ~(DR_ATTR_BIT(DR_ATTR_ACL) | DR_ATTR_BIT(DR_ATTR_NFS4_ACL));
+	if (o->no_xattr)
+		what &= ~DR_ATTR_BIT(DR_ATTR_XATTR);
+	return what;
+}
+
+static int make_aio(struct dr_run *run, struct dr_err *err)
+{
+	static const enum dr_aio_want wants[] = {
+	    [DR_IO_AUTO] = DR_AIO_WANT_AUTO,
+	    [DR_IO_URING] = DR_AIO_WANT_URING,
+	    [DR_IO_THREADS] = DR_AIO_WANT_THREADS,
+	};
+	int rc = dr_aio_system_create(&run->aio_system, wants[run->options->io], BLOCKS_MOST, err);
+	if (rc == 0)
+		dr_report_note(&run->report, DR_NOTE_INFO, "large files: %s", dr_aio_system_why(run->aio_system));
+	return rc;
+}
+
+static int make_root(struct dr_run *run, const struct dr_roots *roots)
+{
+	struct dr_dir *root = dr_dir_create(NULL, "", 0);
+	if (!root)
+		return -ENOMEM;
+	int src = openat(roots->src, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	int dst = roots->dst < 0 ? -1 : openat(roots->dst, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	run->root = root;
+	root->task.run = dr_walk_run;
+	root->meta = roots->src_meta;
+	root->dst_meta = roots->dst_meta;
+	dr_source_map(&run->hands[0], &root->meta);
+	root->dst_state = dst < 0 ? DR_DST_NONE : roots->dst_made ? DR_DST_NEW : DR_DST_OLD;
+	if (src >= 0)
+		dr_dir_set_root_fd(&run->dirs, root, DR_SRC, src);
+	if (dst >= 0)
+		dr_dir_set_root_fd(&run->dirs, root, DR_DST, dst);
+	if (src < 0 || (roots->dst >= 0 && dst < 0))
+		return -errno;
+	int at = dst >= 0 ? dst : roots->dst_parent;
+	return dr_devices_get(&run->devices, at, roots->dst_meta.dev, &root->device);
+}
+
+/* A source that is not what it was last time may be an empty mount point. */
+static int check_last(struct dr_run *run, const struct dr_roots *roots, struct dr_err *err)
+{
+	char last[320];
+	const char *now = roots->src_mount.identity;
+	if (!run->options->del || run->options->force || !*now || !roots->src_path || !roots->dst_path)
+		return 0;
+	if (!dr_last_read(roots->src_path, roots->dst_path, last, sizeof last) || !strcmp(last, now))
+		return 0;
+	return dr_err_set(err, -EXDEV,
+	                  "the source is on another file system than last time (%s, then %s), and --delete would make the "
+	                  "destination equal to it: is it mounted? (--force if it is meant)",
+	                  now, last);
+}
+
+static int take_over_marker(struct dr_run *run, const struct dr_roots *roots, struct dr_err *err)
+{
+	struct dr_meta m;
+	if (run->options->dry_run || roots->dst < 0 || dr_fs_stat(roots->dst, DR_MARKER_NAME, &m) == -ENOENT)
+		return 0;
+	int rc = dr_marker_open(&run->marker, roots->dst, err);
+	if (rc < 0)
+		return rc;
+	if (run->marker.distrust)
+		dr_report_note(&run->report, DR_NOTE_WARNING,
+		               "the last run was cut off by a crash of the machine: files it may not have finished writing "
+		               "are copied again");
+	else
+		dr_report_note(&run->report, DR_NOTE_INFO, "going on where an interrupted run ended");
+	return 0;
+}
+
+static int set_up(struct dr_run *run, const struct dr_roots *roots, struct dr_err *err)
+{
+	const struct dr_sync_options *o = run->options;
+	run->src_dev = roots->src_meta.dev;
+	run->dst_dev = roots->dst_meta.dev;
+	run->dst_ino = roots->dst_meta.ino;
+	run->what = wanted_attributes(o);
+	run->privileged = geteuid() == 0;
+	int dst = roots->dst >= 0 ? roots->dst : roots->dst_parent;
+	run->remote = dr_fs_is_remote(dr_fs_type(roots->src)) || dr_fs_is_remote(dr_fs_type(dst));
+	run->same_server = dr_mount_same_server(&roots->src_mount, &roots->dst_mount);
+	unsigned flags;
+	run->src_has_flags = dr_fs_get_flags(roots->src, &flags) == 0;
+	run->delete_limit = o->max_delete;
+	run->count_deletes = o->del && o->max_delete_percent >= 0;
+	int rc = check_last(run, roots, err);
+	if (rc < 0)
+		return rc;
+	choose_jobs(run);
+	rc = make_hands(run);
+	if (rc == 0)
+		rc = dr_links_create(&run->links);
+	if (rc == 0)
+		rc = make_root(run, roots);
+	if (rc < 0)
+		return dr_err_sys(err, rc, "setting up");
+	rc = make_aio(run, err);
+	if (rc == 0)
+		rc = take_over_marker(run, roots, err);
+	return rc;
+}
+
+/* ---- the threads beside the workers --------------------------------------------------- */
+
+/* A thread that does something every so often until it is told to end. */
+struct ticker {
+	pthread_t thread;
+	pthread_mutex_t lock;
+	pthread_cond_t wake;
+	bool end; /* under lock */
+	int64_t period_ns;
+	struct dr_run *run;
+	void (*tick)(struct dr_run *run);
+	bool started;
+};
+
+static void *tick_along(void *arg)
+{
+	struct ticker *t = arg;
+	int64_t next = dr_now_ns() + t->period_ns;
+	pthread_mutex_lock(&t->lock);
+	while (!t->end) {
+		struct timespec at = {.tv_sec = next / 1000000000, .tv_nsec = next % 1000000000};
+		if (pthread_cond_timedwait(&t->wake, &t->lock, &at) != ETIMEDOUT)
+			continue;
+		pthread_mutex_unlock(&t->lock);
+		t->tick(t->run);
+		next = dr_now_ns() + t->period_ns;
+		pthread_mutex_lock(&t->lock);
+	}
+	pthread_mutex_unlock(&t->lock);
+	return NULL;
+}
+
+static void ticker_start(struct ticker *t, struct dr_run *run, int64_t period_ns, void (*tick)(struct dr_run *run))
+{
+	pthread_condattr_t attr;
+	*t = (struct ticker){.run = run, .period_ns = period_ns, .tick = tick};
+	pthread_mutex_init(&t->lock, NULL);
+	pthread_condattr_init(&attr);
+	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
+	pthread_cond_init(&t->wake, &attr);
+	pthread_condattr_destroy(&attr);
+	if (period_ns > 0)
+		t->started = pthread_create(&t->thread, NULL, tick_along, t) == 0;
+}
+
+static void ticker_end(struct ticker *t)
+{
+	pthread_mutex_lock(&t->lock);
+	t->end = true;
+	pthread_cond_signal(&t->wake);
+	pthread_mutex_unlock(&t->lock);
+	if (t->started)
+		pthread_join(t->thread, NULL);
+	pthread_cond_destroy(&t->wake);
+	pthread_mutex_destroy(&t->lock);
+}
+
+static void add_up(const struct dr_run *run, struct dr_counts *ret)
+{
+	*ret = (struct dr_counts){0};
+	for (unsigned i = 0; i < run->n_hands; i++)
+		dr_tally_sum(ret, &run->hands[i].tally);
+}
+
+static void tell_progress(struct dr_run *run)
+{
+	const struct dr_observer *observer = run->report.observer;
+	struct dr_progress p = {
+	    .elapsed_s = (double)(dr_now_ns() - run->began_ns) / 1e9,
+	    .walk_complete = atomic_load(&run->walked),
+	    .syncing = atomic_load(&run->syncing),
+	    .jobs = run->n_hands,
+	    .jobs_busy = dr_pool_busy(run->pool),
+	};
+	add_up(run, &p.counts);
+	p.n_large = dr_xfer_list(run, p.large, sizeof p.large / sizeof p.large[0]);
+	pthread_mutex_lock(&run->report.lock);
+	observer->tick(observer->context, &p);
+	pthread_mutex_unlock(&run->report.lock);
+}
+
+static int sync_devices(struct dr_run *run)
+{
+	int rc = 0;
+	for (struct dr_device *d = atomic_load(&run->devices.first); d; d = d->next)
+		if (syncfs(d->fd) < 0)
+			rc = -errno;
+	return rc;
+}
+
+/* What is synced now need not be doubted after a crash later on. */
+static void checkpoint(struct dr_run *run)
+{
+	struct dr_time time;
+	pthread_mutex_lock(&run->change_lock);
+	int rc = dr_marker_begin_checkpoint(&run->marker, &time);
+	pthread_mutex_unlock(&run->change_lock);
+	if (rc == 0 && sync_devices(run) == 0)
+		dr_marker_end_checkpoint(&run->marker, time);
+}
+
+/* ---- the work ------------------------------------------------------------------------------ */
+
+static int run_pass(struct dr_run *run)
+{
+	atomic_store(&run->listings, 1);
+	dr_dir_ref(run->root); /* the tasks let go of theirs */
+	dr_pool_seed(run->pool, &run->root->task);
+	return dr_pool_run(run->pool);
+}
+
+/* --max-delete=N%: how much would go is known now. */
+static int run_delete_pass(struct dr_run *run, const struct dr_roots *roots)
+{
+	long long would = atomic_load(&run->deletes);
+	unsigned long long seen = atomic_load(&run->dst_seen);
+	if (!run->count_deletes || dr_stopped(run) || would == 0)
+		return 0;
+	if ((double)would > (double)seen * run->options->max_delete_percent / 100) {
+		DR_ADD(&run->hands[0].tally, delete_skipped, (uint64_t)would);
+		dr_report_note(&run->report, DR_NOTE_WARNING,
+		               "nothing was deleted: %lld of %llu entries at the destination are more than --max-delete=%d%%",
+		               would, seen, run->options->max_delete_percent);
+		return 0;
+	}
+	run->count_deletes = false;
+	run->delete_only = true;
+	dr_dir_unref(&run->dirs, run->root);
+	run->root = NULL;
+	int rc = make_root(run, roots);
+	if (rc == 0)
+		run->root->dst_state = DR_DST_OLD;
+	return rc < 0 ? rc : run_pass(run);
+}
+
+static bool changed_anything(const struct dr_run *run)
+{
+	return run->marker.fd >= 0;
+}
+
+/* Makes the end durable: data, then the marker goes, then the root's time is set again. */
+static int settle_on_disk(struct dr_run *run, const struct dr_roots *roots)
+{
+	if (!changed_anything(run) || run->options->dry_run)
+		return 0;
+	atomic_store(&run->syncing, true);
+	int rc = run->options->fsync == DR_FSYNC_NONE ? 0 : sync_devices(run);
+	if (rc < 0)
+		return rc;
+	/* Interrupted: what was not reached may still be in doubt. */
+	if (dr_stopped(run) && run->marker.distrust) {
+		dr_marker_leave(&run->marker);
+		return 0;
+	}
+	rc = dr_marker_remove(&run->marker);
+	if (run->what & DR_ATTR_BIT(DR_ATTR_TIME)) {
+		struct dr_time t = dr_holds_time(dr_device_holds(run->root->device), roots->src_meta.mtime);
+		const struct timespec times[2] = {{.tv_nsec = UTIME_OMIT}, {.tv_sec = t.s, .tv_nsec = t.ns}};
+		futimens(roots->dst, times);
+	}
+	return rc;
+}
+
+static enum dr_outcome outcome_of(const struct dr_counts *c, bool best_effort)
+{
+	uint64_t losses = 0;
+	for (int i = 0; i < DR_LOSS_COUNT; i++)
+		losses += c->loss[i];
+	if (c->failed || c->not_attempted || c->delete_skipped)
+		return DR_OUTCOME_FAILED;
+	if (c->in_motion)
+		return DR_OUTCOME_IN_MOTION;
+	return losses && !best_effort ? DR_OUTCOME_LOSS : DR_OUTCOME_EQUAL;
+}
+
+static void summarise(struct dr_run *run, const struct dr_roots *roots, struct dr_summary *s)
+{
+	struct rusage usage;
+	int stop = atomic_load(run->stop);
+	add_up(run, &s->counts);
+	getrusage(RUSAGE_SELF, &usage);
+	s->elapsed_s = (double)(dr_now_ns() - run->began_ns) / 1e9;
+	s->io = dr_aio_system_backend(run->aio_system) == DR_AIO_URING ? "io_uring" : "threads";
+	s->jobs = run->n_hands;
+	s->peak_memory_bytes = (uint64_t)usage.ru_maxrss * 1024;
+	s->signal = stop > 0 ? stop : 0;
+	s->outcome = stop ? DR_OUTCOME_FATAL : outcome_of(&s->counts, run->options->best_effort);
+	if (!run->options->dry_run && !stop && roots->src_path && roots->dst_path && *roots->src_mount.identity)
+		dr_last_write(roots->src_path, roots->dst_path, roots->src_mount.identity);
+}
+
+static int work(struct dr_run *run, const struct dr_roots *roots, struct dr_summary *summary, struct dr_err *err)
+{
+	const struct dr_observer *observer = run->report.observer;
+	struct ticker ticks, checkpoints;
+	bool durable = run->options->fsync != DR_FSYNC_NONE && !run->options->dry_run;
+	ticker_start(&ticks, run, observer->tick ? (int64_t)observer->tick_ms * 1000000 : 0, tell_progress);
+	ticker_start(&checkpoints, run, durable ? CHECKPOINT_S * 1000000000LL : 0, checkpoint);
+	int rc = run_pass(run);
+	if (rc == 0)
+		rc = run_delete_pass(run, roots);
+	ticker_end(&checkpoints);
+	int64_t began_ns = dr_now_ns();
+	int sync_rc = settle_on_disk(run, roots);
+	summary->sync_s = (double)(dr_now_ns() - began_ns) / 1e9;
+	ticker_end(&ticks);
+	dr_dir_unref(&run->dirs, run->root);
+	run->root = NULL;
+	summarise(run, roots, summary);
+	if (run->fatal.code) {
+		*err = run->fatal;
+		return run->fatal.code;
+	}
+	if (rc < 0)
+		return dr_err_sys(err, rc, "starting workers");
+	if (sync_rc < 0) {
+		summary->outcome = DR_OUTCOME_FATAL;
+		return dr_err_sys(err, sync_rc, "destination: sync: what was written may not be on disk");
+	}
+	return 0;
+}
+
+int dr_sync_run(const struct dr_sync_options *options, const struct dr_observer *observer,
+                struct dr_summary *ret_summary, struct dr_err *err)
+{
+	static const struct dr_observer nobody;
+	struct dr_roots roots;
+	struct dr_run run = {
+	    .options = options,
+	    .marker.fd = -1,
+	    .stop = &stop_request,
+	    .began_ns = dr_now_ns(),
+	    .umask = umask(0), /* modes are set as they are at the source */
+	};
+	*ret_summary = (struct dr_summary){.outcome = DR_OUTCOME_FATAL};
+	mallopt(M_ARENA_MAX, 8); /* not one for each of many workers */
+	dr_fs_init();
+	dr_report_init(&run.report, observer ? observer : &nobody);
+	dr_devices_init(&run.devices);
+	dr_rate_init(&run.rate, options->bwlimit_bytes_per_s);
+	dr_blocks_init(&run.blocks, BLOCKS_MOST);
+	pthread_mutex_init(&run.fatal_lock, NULL);
+	pthread_mutex_init(&run.xfer_lock, NULL);
+	pthread_mutex_init(&run.change_lock, NULL);
+
+	int rc = dr_roots_open(&roots, options->src, options->dst, options->dry_run, err);
+	if (rc == 0)
+		rc = set_up(&run, &roots, err);
+	if (rc == 0)
+		rc = work(&run, &roots, ret_summary, err);
+
+	dr_dir_unref(&run.dirs, run.root);
+	dr_marker_leave(&run.marker);
+	free_hands(&run);
+	dr_aio_system_destroy(run.aio_system);
+	dr_links_destroy(run.links);
+	dr_devices_finish(&run.devices);
+	dr_blocks_finish(&run.blocks);
+	dr_report_finish(&run.report);
+	dr_roots_finish(&roots);
+	umask(run.umask);
+	return rc;
+}

@@ -1,0 +1,50 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "engine/temp.h"
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/random.h>
+#include <time.h>
+#include <unistd.h>
+
+#define PREFIX ".drover."
+#define PREFIX_LEN (sizeof PREFIX - 1)
+#define RUN_LEN 16
+
+static uint64_t run;
+static pthread_once_t once = PTHREAD_ONCE_INIT;
+
+static void choose_run(void)
+{
+	if (getrandom(&run, sizeof run, GRND_NONBLOCK) != sizeof run)
+		run = (uint64_t)time(NULL) << 24 ^ (uint64_t)getpid();
+}
+
+void dr_temp_name(char ret[DR_TEMP_NAME_BYTES])
+{
+	static atomic_ulong number;
+	pthread_once(&once, choose_run);
+	snprintf(ret, DR_TEMP_NAME_BYTES, PREFIX "%016llx.%lx", (unsigned long long)run,
+	         atomic_fetch_add_explicit(&number, 1, memory_order_relaxed));
+}
+
+bool dr_temp_is(const char *name, size_t len)
+{
+	static const char hex[] = "0123456789abcdef";
+	if (len < PREFIX_LEN + RUN_LEN + 2 || memcmp(name, PREFIX, PREFIX_LEN) != 0)
+		return false;
+	const char *number = name + PREFIX_LEN + RUN_LEN + 1;
+	return strspn(name + PREFIX_LEN, hex) == RUN_LEN && number[-1] == '.' &&
+	       strspn(number, hex) == len - (size_t)(number - name);
+}
+
+bool dr_temp_is_ours(const char *name)
+{
+	char text[RUN_LEN + 1];
+	pthread_once(&once, choose_run);
+	snprintf(text, sizeof text, "%016llx", (unsigned long long)run);
+	return !strncmp(name, PREFIX, PREFIX_LEN) && !strncmp(name + PREFIX_LEN, text, RUN_LEN);
+}

@@ -1,0 +1,21 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Temporary names at the destination: ".drover.<run>.<number>" with a random
+ * run of 16 hexadecimal digits. Hidden, short enough for any file system, and
+ * never mistaken for a user's file, so that the next run can sweep them.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+
+#define DR_TEMP_NAME_BYTES 40
+#define DR_MARKER_NAME ".drover.run"
+
+/* A name that no one else has: of this run, never given before. Any thread. */
+void dr_temp_name(char ret[DR_TEMP_NAME_BYTES]);
+
+/* Has a name this form? (Of whichever run.) */
+bool dr_temp_is(const char *name, size_t len);
+/* Of this very run. */
+bool dr_temp_is_ours(const char *name);

@@ -1,0 +1,289 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Walks the source: a directory is listed a buffer at a time, each buffer is
+ * cut into batches of names, and a batch is a task: its entries are looked at
+ * and settled one after the other by whichever worker takes it.
+ *
+ *     dir ──list──► [batch][batch]...   each: stat, settle, copy
+ *      ▲              │        └─► child dirs (tasks)
+ *      └── listed on ─┘            when the last part of a directory is done:
+ *          (a task again)          delete what is extra, then its metadata
+ *
+ * A long directory pushes itself again before its batches, so that they are
+ * worked off before more is listed, unless another worker has nothing to do and
+ * takes the listing over. What is in memory is bounded by that.
+ */
+#include <dirent.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/fs.h"
+#include "engine/names.h"
+#include "engine/run.h"
+
+/* Batches are not cut smaller than this where operations are quick: workers would meet in one directory's lock. */
+#define MIN_BATCH_LOCAL 64u
+#define MIN_BATCH_REMOTE 4u
+/* A new directory with at most this many entries is made under a hidden name. */
+#define STAGE_ENTRIES 512u
+
+struct batch {
+	struct dr_task task;
+	struct dr_dir *dir;
+	unsigned n;
+	struct dr_entry entries[]; /* names behind them */
+};
+
+/* A directory was listed, or a batch looked at: with the last one, everything has been found. */
+static void listed_one(struct dr_run *run)
+{
+	if (atomic_fetch_sub(&run->listings, 1) == 1)
+		atomic_store(&run->walked, true);
+}
+
+/* ---- a batch ---------------------------------------------------------------- */
+
+static void settle_entries(struct dr_hand *hand, struct batch *b)
+{
+	struct dr_dir *dir = b->dir;
+	struct dr_dirs *dirs = &hand->run->dirs;
+	int src_fd = dr_dir_pin(dirs, dir, DR_SRC);
+	if (src_fd < 0) {
+		dr_fail(hand, dir, "", DR_SRC, "open directory", src_fd);
+		return;
+	}
+	int dst_fd = -1;
+	if (dir->dst_state != DR_DST_NONE)
+		dst_fd = dr_dir_pin(dirs, dir, DR_DST);
+	if (dir->dst_state != DR_DST_NONE && dst_fd < 0)
+		dr_fail(hand, dir, "", DR_DST, "open directory", dst_fd);
+	else
+		for (unsigned i = 0; i < b->n && !dr_stopped(hand->run); i++)
+			dr_settle(hand, dir, &b->entries[i], src_fd, dst_fd);
+	if (dst_fd >= 0)
+		dr_dir_unpin(dirs, dir, DR_DST);
+	dr_dir_unpin(dirs, dir, DR_SRC);
+}
+
+static void run_batch(struct dr_task *task, struct dr_worker *worker)
+{
+	struct batch *b = (struct batch *)task;
+	struct dr_hand *hand = dr_worker_context(worker);
+	struct dr_dir *dir = b->dir;
+	hand->worker = worker;
+	settle_entries(hand, b);
+	free(b);
+	if (dir->stage[0] && atomic_fetch_sub(&dir->stage_pending, 1) == 1)
+		dr_place_publish(hand, dir);
+	listed_one(hand->run);
+	dr_dir_done(hand, dir);
+}
+
+static struct batch *make_batch(struct dr_dir *dir, const struct dr_name *names, unsigned n)
+{
+	size_t text = 0;
+	for (unsigned i = 0; i < n; i++)
+		text += names[i].len + 1u;
+	struct batch *b = malloc(sizeof *b + n * sizeof b->entries[0] + text);
+	if (!b)
+		return NULL;
+	b->task = (struct dr_task){.run = run_batch};
+	b->dir = dir;
+	b->n = n;
+	char *to = (char *)&b->entries[n];
+	for (unsigned i = 0; i < n; i++) {
+		b->entries[i] = (struct dr_entry){.name = to, .name_len = names[i].len, .d_type = names[i].type};
+		memcpy(to, names[i].name, names[i].len + 1u);
+		to += names[i].len + 1u;
+	}
+	return b;
+}
+
+/* ---- a listing -------------------------------------------------------------- */
+
+static int by_inode(const void *a, const void *b)
+{
+	const struct dr_name *x = a, *y = b;
+	return x->ino < y->ino ? -1 : x->ino > y->ino;
+}
+
+/* Fills the hand's buffer; *ret_end: there is no more. Bytes or -errno. */
+static ssize_t fill_listing(struct dr_hand *hand, int fd, bool *ret_end)
+{
+	size_t filled = 0;
+	*ret_end = false;
+	/* A record takes at most 24 bytes and a name of 255. */
+	while (DR_LISTING_BYTES - filled >= 4096) {
+		ssize_t n = dr_fs_getdents(fd, hand->listing + filled, DR_LISTING_BYTES - filled);
+		if (n < 0)
+			return n;
+		if (n == 0) {
+			*ret_end = true;
+			break;
+		}
+		filled += (size_t)n;
+	}
+	return (ssize_t)filled;
+}
+
+static unsigned batch_size(const struct dr_hand *hand, unsigned n)
+{
+	unsigned idle = dr_pool_idle(hand->worker), least = hand->run->remote ? MIN_BATCH_REMOTE : MIN_BATCH_LOCAL;
+	unsigned size = idle ? (n + idle) / (idle + 1) : DR_BATCH_ENTRIES;
+	return size < least ? least : size > DR_BATCH_ENTRIES ? DR_BATCH_ENTRIES : size;
+}
+
+static void push_batches(struct dr_hand *hand, struct dr_dir *dir, const struct dr_name *names, unsigned n)
+{
+	unsigned size = batch_size(hand, n), batches = (n + size - 1) / size;
+	atomic_fetch_add(&dir->pending, batches);
+	atomic_fetch_add(&hand->run->listings, batches);
+	if (dir->stage[0])
+		atomic_fetch_add(&dir->stage_pending, batches);
+	for (unsigned at = 0; at < n; at += size) {
+		struct batch *b = make_batch(dir, names + at, n - at < size ? n - at : size);
+		if (b) {
+			dr_pool_push(hand->worker, &b->task);
+		} else {
+			dr_fail(hand, dir, "", DR_SRC, "list", -ENOMEM);
+			if (dir->stage[0])
+				atomic_fetch_sub(&dir->stage_pending, 1);
+			atomic_fetch_sub(&dir->pending, 1);
+			listed_one(hand->run);
+		}
+	}
+}
+
+static void end_listing(struct dr_hand *hand, struct dr_dir *dir)
+{
+	if (dir->listing) {
+		dir->listing = false;
+		dr_dir_unpin(&hand->run->dirs, dir, DR_SRC);
+	}
+	listed_one(hand->run);
+	dr_dir_done(hand, dir);
+}
+
+/* An empty root is more likely an unmounted source than a wish. */
+static bool root_may_be_empty(struct dr_hand *hand, const struct dr_dir *dir)
+{
+	const struct dr_sync_options *o = hand->run->options;
+	if (dir->parent || !o->del || o->force || !dir->names || dr_names_count(dir->names) == 0)
+		return true;
+	dr_fatal(hand->run, -ENOENT,
+	         "the source is empty and --delete would empty the destination: is it mounted? (--force if it is meant)");
+	return false;
+}
+
+/* One bufferful. True: there is more. */
+static bool list_some(struct dr_hand *hand, struct dr_dir *dir, int fd, bool first)
+{
+	bool end;
+	ssize_t filled = fill_listing(hand, fd, &end);
+	if (filled < 0) {
+		dr_fail(hand, dir, "", DR_SRC, "list", (int)filled);
+		if (first)
+			dr_place_prepare(hand, dir, false);
+		return false;
+	}
+	struct dr_name *names = malloc(DR_LISTING_BYTES / 24 * sizeof *names);
+	if (!names) {
+		dr_fail(hand, dir, "", DR_SRC, "list", -ENOMEM);
+		return false;
+	}
+	unsigned n = 0;
+	for (size_t at = 0; dr_fs_next(hand->listing, (size_t)filled, &at, &names[n]);)
+		n++;
+	/* Inodes in the order of the inode table: neighbours are read from disk together. */
+	qsort(names, n, sizeof *names, by_inode);
+	bool more = !end;
+	if (first && !dr_place_prepare(hand, dir, end && n <= STAGE_ENTRIES))
+		more = false;
+	else if (first && n == 0 && !root_may_be_empty(hand, dir))
+		more = false;
+	else {
+		/* Once pushed, the listing may end elsewhere: these batches keep the directory open until they are in. */
+		atomic_fetch_add(&dir->pending, 1);
+		if (more)
+			dr_pool_push(hand->worker, &dir->task);
+		push_batches(hand, dir, names, n);
+		if (dir->stage[0] && n == 0)
+			dr_place_publish(hand, dir);
+		dr_dir_done(hand, dir);
+	}
+	free(names);
+	return more;
+}
+
+void dr_walk_run(struct dr_task *task, struct dr_worker *worker)
+{
+	struct dr_dir *dir = (struct dr_dir *)((char *)task - offsetof(struct dr_dir, task));
+	struct dr_hand *hand = dr_worker_context(worker);
+	hand->worker = worker;
+	bool lost = dir->parent && dir->parent->dst_state == DR_DST_NONE && !hand->run->options->dry_run;
+	if (dr_stopped(hand->run) || lost) {
+		if (!dir->listing)
+			dir->dst_state = DR_DST_NONE;
+		end_listing(hand, dir);
+		return;
+	}
+	if (dir->mount_point) {
+		dr_place_prepare(hand, dir, false);
+		end_listing(hand, dir);
+		return;
+	}
+	bool first = !dir->listing;
+	int fd = first ? dr_dir_pin(&hand->run->dirs, dir, DR_SRC) : dir->side[DR_SRC].fd;
+	if (fd < 0) {
+		dir->dst_state = DR_DST_NONE;
+		if (fd == -ENOENT) {
+			DR_ADD(&hand->tally, vanished, 1);
+			atomic_store(&dir->failed, true);
+		} else {
+			dr_fail(hand, dir, "", DR_SRC, "open directory", fd);
+		}
+		end_listing(hand, dir);
+		return;
+	}
+	dir->listing = true;
+	/* With more to come, `dir` may be listed on by another worker already: not to be touched. */
+	if (!list_some(hand, dir, fd, first))
+		end_listing(hand, dir);
+}
+
+/* ---- the end of a directory --------------------------------------------------- */
+
+void dr_dir_defer(struct dr_hand *hand, struct dr_dir *dir, struct dr_task *task)
+{
+	struct dr_task *head = atomic_load(&dir->deferred);
+	do {
+		if (head == DR_DIR_PUBLISHED) {
+			dr_pool_push(hand->worker, task);
+			return;
+		}
+		task->older = head;
+	} while (!atomic_compare_exchange_weak(&dir->deferred, &head, task));
+}
+
+void dr_dir_done(struct dr_hand *hand, struct dr_dir *dir)
+{
+	while (dir && atomic_fetch_sub(&dir->pending, 1) == 1) {
+		if (dir->step == DR_STEP_ENTRIES && !dir->removing) {
+			dir->step = DR_STEP_DELETE;
+			atomic_store(&dir->pending, 1);
+			dr_remove_extra(hand, dir);
+			continue;
+		}
+		if (dir->removing)
+			dr_remove_finish(hand, dir);
+		else
+			dr_place_finish(hand, dir);
+		dr_names_destroy(dir->names);
+		dir->names = NULL;
+		/* The parent lives: this child is still pending in it. */
+		struct dr_dir *parent = dir->parent;
+		dr_dir_unref(&hand->run->dirs, dir);
+		dir = parent;
+	}
+}

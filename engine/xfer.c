@@ -1,0 +1,714 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Large files. One is cut into blocks that any number of workers take in turn;
+ * each keeps several in flight:
+ *
+ *     xfer ──next block──► worker 0: [read ► digest ► write] × depth
+ *              (lock)  └─► worker 1: [read ► digest ► write] × depth
+ *                                        last one out: check the source, commit
+ *
+ * The first worker begins the file and works on it at once; idle ones are called
+ * in while there is enough left. Holes are never handed out. Where the file
+ * system can share blocks (FICLONE) or an NFS server can copy by itself
+ * (copy_file_range), it does, and no byte passes here.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/fs.h>
+#include <linux/magic.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/fs.h"
+#include "engine/run.h"
+
+/* Blocks one worker keeps in flight. */
+#define DEPTH 4u
+/* Another worker is called in while more than this is left to hand out. */
+#define SHARE_BYTES ((uint64_t)8 << 20)
+/* What one call of a server's own copy moves: long enough to be worth it, short enough to stop between two. */
+#define RANGE_BYTES ((uint64_t)64 << 20)
+
+enum method { BY_BLOCKS, BY_SERVER, BY_CLONE };
+
+struct dr_xfer {
+	struct dr_task task; /* begins it */
+	struct dr_xfer *older, *newer; /* in run->xfers, under its lock */
+	struct dr_item item;
+	struct dr_entry entry;
+	struct dr_diff diff;
+	struct dr_put put;
+	struct dr_meta seen; /* the source, as it was before it was read */
+	unsigned tries;
+	int src, dst;   /* the file itself; dst is put.fd, or its own when in place */
+	bool inplace, sparse;
+	enum method method;
+	atomic_uint workers; /* at work on it, or called */
+	_Atomic uint64_t done_bytes;
+
+	pthread_mutex_t lock; /* guards what follows */
+	uint64_t next, data_end; /* the run of data that is handed out */
+	bool changed;            /* the source shrank under our hands */
+	int error;
+	enum dr_side error_side;
+	const char *operation;
+	struct dr_digest sum;
+	bool has_digest;
+	uint8_t digest[DR_DIGEST_BYTES];
+	char name[];
+};
+
+/* A call to work on a file. */
+struct call {
+	struct dr_task task;
+	struct dr_xfer *xfer;
+};
+
+/* One block on its way. */
+struct slot {
+	struct dr_aio_op op;
+	struct dr_block *block;
+	struct slot *next; /* free ones */
+};
+
+static void work_on(struct dr_hand *hand, struct dr_xfer *x);
+
+/* ---- state of a file, any worker -------------------------------------------------- */
+
+static void set_error(struct dr_xfer *x, enum dr_side side, const char *operation, int error)
+{
+	pthread_mutex_lock(&x->lock);
+	if (!x->error) {
+		x->error = error;
+		x->error_side = side;
+		x->operation = operation;
+	}
+	pthread_mutex_unlock(&x->lock);
+}
+
+static void set_changed(struct dr_xfer *x)
+{
+	pthread_mutex_lock(&x->lock);
+	x->changed = true;
+	pthread_mutex_unlock(&x->lock);
+}
+
+/* Under the lock: moves to the next run of data. */
+static bool next_run(struct dr_xfer *x)
+{
+	uint64_t size = x->seen.size_bytes, page = DR_DIGEST_PAGE_BYTES;
+	if (!x->sparse) {
+		bool first = x->data_end == 0;
+		x->data_end = size;
+		return first && size > 0;
+	}
+	uint64_t at = x->next, end = 0;
+	if (dr_fs_next_data(x->src, &at, size, &end) <= 0)
+		return false;
+	/* Whole pages, for the digest; what is before x->next was handed out. */
+	at -= at % page;
+	x->next = at > x->next ? at : x->next;
+	end += page - 1;
+	end -= end % page;
+	x->data_end = end < size ? end : size;
+	return x->next < x->data_end;
+}
+
+static bool take_range(struct dr_hand *hand, struct dr_xfer *x, uint64_t most, uint64_t *ret_at, size_t *ret_len)
+{
+	pthread_mutex_lock(&x->lock);
+	bool more = !x->error && !x->changed && !dr_stopped(hand->run) && (x->next < x->data_end || next_run(x));
+	if (more) {
+		uint64_t left = x->data_end - x->next;
+		*ret_at = x->next;
+		*ret_len = (size_t)(left < most ? left : most);
+		x->next += *ret_len;
+	}
+	pthread_mutex_unlock(&x->lock);
+	return more;
+}
+
+/* ---- one worker -------------------------------------------------------------------- */
+
+static void run_call(struct dr_task *task, struct dr_worker *worker)
+{
+	struct call *call = (struct call *)task;
+	struct dr_hand *hand = dr_worker_context(worker);
+	struct dr_xfer *x = call->xfer;
+	hand->worker = worker;
+	free(call);
+	work_on(hand, x);
+}
+
+static void call_another(struct dr_hand *hand, struct dr_xfer *x)
+{
+	if (dr_pool_idle(hand->worker) == 0)
+		return;
+	pthread_mutex_lock(&x->lock);
+	uint64_t left = x->seen.size_bytes - x->next;
+	pthread_mutex_unlock(&x->lock);
+	if (left < SHARE_BYTES)
+		return;
+	struct call *call = malloc(sizeof *call);
+	if (!call)
+		return;
+	*call = (struct call){.task.run = run_call, .xfer = x};
+	atomic_fetch_add(&x->workers, 1);
+	dr_pool_push(hand->worker, &call->task);
+}
+
+static bool begin_block(struct dr_hand *hand, struct dr_xfer *x, struct slot *slot, bool wait)
+{
+	uint64_t at;
+	size_t len;
+	slot->block = dr_blocks_take(&hand->run->blocks, wait);
+	if (!slot->block) {
+		if (wait)
+			set_error(x, DR_SRC, "read", -ENOMEM);
+		return false;
+	}
+	if (!take_range(hand, x, DR_BLOCK_BYTES, &at, &len)) {
+		dr_blocks_give(&hand->run->blocks, slot->block);
+		return false;
+	}
+	dr_rate_take(&hand->run->rate, len, hand->run->stop);
+	slot->op = (struct dr_aio_op){DR_AIO_READ, x->src, slot->block->data, len, at, .user = slot};
+	int rc = dr_aio_submit(hand->aio, &slot->op);
+	if (rc < 0) {
+		dr_blocks_give(&hand->run->blocks, slot->block);
+		set_error(x, DR_SRC, "read", rc);
+	}
+	return rc == 0;
+}
+
+static void digest_block(struct dr_xfer *x, const struct dr_aio_op *op)
+{
+	/* A file that fits one digest and came in one piece. */
+	if (op->len_bytes == x->seen.size_bytes && op->len_bytes <= DR_DIGEST_PLAIN_BYTES) {
+		dr_digest_plain(op->buf, op->len_bytes, x->digest);
+		x->has_digest = true;
+		return;
+	}
+	struct dr_digest part = dr_digest_pages(op->offset_bytes, op->buf, op->len_bytes);
+	pthread_mutex_lock(&x->lock);
+	dr_digest_add(&x->sum, part);
+	pthread_mutex_unlock(&x->lock);
+}
+
+/* A block was read: digest, then write. False: the slot is free again. */
+static bool write_block(struct dr_hand *hand, struct dr_xfer *x, struct slot *slot)
+{
+	struct dr_aio_op *op = &slot->op;
+	if (op->result < 0) {
+		set_error(x, DR_SRC, "read", (int)op->result);
+		return false;
+	}
+	DR_ADD(&hand->tally, bytes_read, (uint64_t)op->result);
+	if ((size_t)op->result < op->len_bytes) {
+		set_changed(x);
+		return false;
+	}
+	digest_block(x, op);
+	op->kind = DR_AIO_WRITE;
+	op->fd = x->dst;
+	int rc = dr_aio_submit(hand->aio, op);
+	if (rc < 0)
+		set_error(x, DR_DST, "write", rc);
+	return rc == 0;
+}
+
+static void end_block(struct dr_hand *hand, struct dr_xfer *x, const struct slot *slot)
+{
+	int rc = slot->op.result < 0 ? (int)slot->op.result : 0;
+	dr_note_space(hand->run, rc);
+	if (rc < 0) {
+		set_error(x, DR_DST, "write", rc);
+		return;
+	}
+	DR_ADD(&hand->tally, bytes_written, slot->op.len_bytes);
+	atomic_fetch_add_explicit(&x->done_bytes, slot->op.len_bytes, memory_order_relaxed);
+}
+
+static void by_blocks(struct dr_hand *hand, struct dr_xfer *x)
+{
+	struct slot slots[DEPTH], *free_slots = NULL;
+	for (unsigned i = 0; i < DEPTH; i++) {
+		slots[i].next = free_slots;
+		free_slots = &slots[i];
+	}
+	for (;;) {
+		unsigned in_flight = dr_aio_in_flight(hand->aio);
+		while (free_slots && begin_block(hand, x, free_slots, in_flight == 0)) {
+			free_slots = free_slots->next;
+			in_flight++;
+		}
+		call_another(hand, x);
+		struct dr_aio_op *op = dr_aio_wait(hand->aio);
+		if (!op)
+			return;
+		struct slot *slot = op->user;
+		if (op->kind == DR_AIO_READ && write_block(hand, x, slot))
+			continue;
+		if (op->kind == DR_AIO_WRITE)
+			end_block(hand, x, slot);
+		dr_blocks_give(&hand->run->blocks, slot->block);
+		slot->next = free_slots;
+		free_slots = slot;
+	}
+}
+
+/* Copies a range through memory: the server would not. */
+static int copy_by_hand(struct dr_hand *hand, struct dr_xfer *x, uint64_t at, size_t len)
+{
+	for (size_t n; len > 0; at += n, len -= n) {
+		n = len < DR_SMALL_BYTES ? len : DR_SMALL_BYTES;
+		ssize_t got = dr_fs_pread_all(x->src, hand->buf, n, at);
+		if (got < 0)
+			return (int)got;
+		if ((size_t)got < n) {
+			set_changed(x);
+			return 0;
+		}
+		int rc = dr_fs_pwrite_all(x->dst, hand->buf, n, at);
+		if (rc < 0)
+			return rc;
+	}
+	return 0;
+}
+
+static int copy_range(struct dr_hand *hand, struct dr_xfer *x, uint64_t at, size_t len)
+{
+	off_t from = (off_t)at, to = (off_t)at;
+	while (len > 0) {
+		ssize_t n = copy_file_range(x->src, &from, x->dst, &to, len, 0);
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n < 0 && (errno == EXDEV || errno == EOPNOTSUPP || errno == EINVAL || errno == ENOSYS)) {
+			atomic_store(&x->item.dir->device->no_range_copy, true);
+			return copy_by_hand(hand, x, (uint64_t)from, len);
+		}
+		if (n < 0)
+			return -errno;
+		if (n == 0) {
+			set_changed(x);
+			return 0;
+		}
+		len -= (size_t)n;
+	}
+	return 0;
+}
+
+static void by_server(struct dr_hand *hand, struct dr_xfer *x)
+{
+	uint64_t at;
+	size_t len;
+	while (take_range(hand, x, RANGE_BYTES, &at, &len)) {
+		call_another(hand, x);
+		dr_rate_take(&hand->run->rate, len, hand->run->stop);
+		int rc = copy_range(hand, x, at, len);
+		dr_note_space(hand->run, rc);
+		if (rc < 0)
+			set_error(x, DR_DST, "copy", rc);
+		DR_ADD(&hand->tally, bytes_cloned, len);
+		atomic_fetch_add_explicit(&x->done_bytes, len, memory_order_relaxed);
+	}
+}
+
+/* ---- the beginning ------------------------------------------------------------------ */
+
+static void set_seen(struct dr_hand *hand, struct dr_xfer *x, const struct dr_meta *now)
+{
+	if (x->item.first_link && now->ino != x->entry.meta.ino) {
+		dr_unsettled(hand, &x->item);
+		x->item.first_link = false;
+	}
+	x->seen = x->item.want = *now;
+	dr_source_map(hand, &x->item.want);
+	dr_source_flags(hand, x->src, &x->item.want);
+	x->sparse = !x->inplace && dr_maybe_sparse(now);
+}
+
+static int open_source(struct dr_hand *hand, struct dr_xfer *x)
+{
+	struct dr_meta now;
+	x->src = dr_source_open(hand, x->item.src_fd, x->name, &x->seen);
+	int rc = x->src < 0 ? x->src : dr_fs_stat(x->src, "", &now);
+	if (rc == 0 && !dr_is_file(&now))
+		rc = -EAGAIN;
+	if (rc == 0)
+		set_seen(hand, x, &now);
+	return rc < 0 ? rc : 0;
+}
+
+static int open_in_place(struct dr_xfer *x)
+{
+	struct dr_meta now;
+	if (x->item.have.flags & DR_FLAGS_LOCKED)
+		dr_fs_unlock(x->item.dst_fd, x->name);
+	x->dst = openat(x->item.dst_fd, x->name, O_WRONLY | O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK);
+	int rc = x->dst < 0 ? -errno : dr_fs_stat(x->dst, "", &now);
+	if (rc == 0 && (now.ino != x->item.have.ino || !dr_is_file(&now)))
+		rc = -ESTALE;
+	return rc;
+}
+
+/* Out-of-order writes into a file that grows leave it in pieces; this also meets a full disk at once. */
+static int preallocate(const struct dr_xfer *x)
+{
+	uint64_t type = x->item.dir->device->type;
+	if (x->sparse || x->inplace || (type != EXT4_SUPER_MAGIC && type != XFS_SUPER_MAGIC))
+		return 0;
+	if (fallocate(x->dst, FALLOC_FL_KEEP_SIZE, 0, (off_t)x->seen.size_bytes) == 0)
+		return 0;
+	return errno == ENOSPC || errno == EDQUOT || errno == EFBIG ? -errno : 0;
+}
+
+static int open_destination(struct dr_hand *hand, struct dr_xfer *x)
+{
+	int rc;
+	if (x->inplace) {
+		rc = dr_begin_change(hand, x->item.dir);
+		if (rc == 0)
+			rc = open_in_place(x);
+	} else {
+		rc = dr_put_file(hand, &x->put, &x->item);
+		x->dst = x->put.fd;
+	}
+	if (rc < 0)
+		return rc;
+	/* Copy-on-write can be switched off for an empty file only. */
+	if (x->item.want.flags & dr_device_holds(x->item.dir->device)->flags_mask & DR_FLAG_NOCOW && !x->inplace)
+		dr_fs_set_flags(x->dst, DR_FLAG_NOCOW);
+	return 0;
+}
+
+static bool try_clone(struct dr_hand *hand, struct dr_xfer *x)
+{
+	struct dr_device *d = x->item.dir->device;
+	/* One file system has one device number, but for btrfs, whose subvolumes have each their own. */
+	bool same = x->seen.dev == d->dev || (d->type == BTRFS_SUPER_MAGIC && dr_fs_type(x->src) == d->type);
+	if (!same || atomic_load_explicit(&d->no_clone, memory_order_relaxed))
+		return false;
+	if (ioctl(x->dst, FICLONE, x->src) < 0) {
+		if (errno == EOPNOTSUPP || errno == ENOTTY || errno == EXDEV || errno == ENOSYS)
+			atomic_store(&d->no_clone, true);
+		return false;
+	}
+	DR_ADD(&hand->tally, bytes_cloned, x->seen.size_bytes);
+	atomic_store(&x->done_bytes, x->seen.size_bytes);
+	x->next = x->data_end = x->seen.size_bytes;
+	x->sparse = false;
+	x->method = BY_CLONE;
+	return true;
+}
+
+static int make_queue(struct dr_hand *hand)
+{
+	return hand->aio ? 0 : dr_aio_create(&hand->aio, hand->run->aio_system, DEPTH);
+}
+
+/* Everything that must be there before blocks are handed out. -errno with the side in *ret_side. */
+static int set_up(struct dr_hand *hand, struct dr_xfer *x, enum dr_side *ret_side, const char **ret_operation)
+{
+	*ret_side = DR_SRC;
+	*ret_operation = "open";
+	int rc = open_source(hand, x);
+	if (rc < 0)
+		return rc;
+	*ret_side = DR_DST;
+	*ret_operation = x->inplace ? "open" : "create";
+	rc = open_destination(hand, x);
+	if (rc < 0)
+		return rc;
+	if (try_clone(hand, x))
+		return 0;
+	*ret_operation = "allocate";
+	rc = preallocate(x);
+	dr_note_space(hand->run, rc);
+	if (rc < 0)
+		return rc;
+	x->method = hand->run->same_server && !atomic_load(&x->item.dir->device->no_range_copy) ? BY_SERVER : BY_BLOCKS;
+	*ret_operation = "queue";
+	return make_queue(hand);
+}
+
+/* ---- the end -------------------------------------------------------------------------- */
+
+static void list_add(struct dr_run *run, struct dr_xfer *x)
+{
+	pthread_mutex_lock(&run->xfer_lock);
+	x->older = run->xfers;
+	x->newer = NULL;
+	if (x->older)
+		x->older->newer = x;
+	run->xfers = x;
+	pthread_mutex_unlock(&run->xfer_lock);
+}
+
+static void list_remove(struct dr_run *run, struct dr_xfer *x)
+{
+	pthread_mutex_lock(&run->xfer_lock);
+	if (x->newer)
+		x->newer->older = x->older;
+	else
+		run->xfers = x->older;
+	if (x->older)
+		x->older->newer = x->newer;
+	pthread_mutex_unlock(&run->xfer_lock);
+}
+
+static void unpin(struct dr_hand *hand, struct dr_xfer *x)
+{
+	if (x->item.src_fd >= 0)
+		dr_dir_unpin(&hand->run->dirs, x->item.dir, DR_SRC);
+	if (x->item.dst_fd >= 0)
+		dr_dir_unpin(&hand->run->dirs, x->item.dir, DR_DST);
+	x->item.src_fd = x->item.dst_fd = -1;
+}
+
+static void drop_destination(struct dr_xfer *x)
+{
+	if (x->inplace)
+		dr_closep(&x->dst);
+	else if (x->put.item && x->put.fd >= 0)
+		dr_put_abort(&x->put);
+	x->dst = -1;
+}
+
+static void destroy(struct dr_hand *hand, struct dr_xfer *x)
+{
+	struct dr_dir *dir = x->item.dir;
+	list_remove(hand->run, x);
+	dr_closep(&x->src);
+	unpin(hand, x);
+	pthread_mutex_destroy(&x->lock);
+	free(x);
+	dr_dir_done(hand, dir);
+}
+
+static void give_up(struct dr_hand *hand, struct dr_xfer *x, enum dr_side side, const char *operation, int error)
+{
+	drop_destination(x);
+	if (side == DR_SRC && error == -ENOENT)
+		DR_ADD(&hand->tally, vanished, 1);
+	else if (error != -ECANCELED)
+		dr_fail(hand, x->item.dir, x->name, side, operation, error);
+	dr_unsettled(hand, &x->item);
+	destroy(hand, x);
+}
+
+/* The metadata of a file that was written in place. */
+static int finish_in_place(struct dr_hand *hand, struct dr_xfer *x, struct dr_link_place *place)
+{
+	const struct dr_item *item = &x->item;
+	const struct dr_holds *holds = dr_device_holds(item->dir->device);
+	unsigned what = hand->run->what & holds->kinds;
+	int rc = dr_xattrs_read_fd(&hand->dst_xattrs, x->dst, what);
+	if (rc < 0)
+		return rc;
+	struct dr_meta have = item->have, want;
+	have.mode &= (uint16_t)~(S_ISUID | S_ISGID); /* cleared by writing */
+	have.flags &= ~DR_FLAGS_LOCKED;
+	want = dr_put_holdable(hand, holds, &item->want, &hand->src_xattrs, &have);
+	struct dr_attr_target target = {.fd = x->dst};
+	struct dr_attr_change change = {what, &want, &hand->src_xattrs, &have, &hand->dst_xattrs};
+	rc = dr_put_attrs(hand, item->dir, x->name, &target, &change);
+	if (rc == 0 && hand->run->options->fsync == DR_FSYNC_EACH && fsync(x->dst) < 0)
+		rc = -errno;
+	if (want.flags & DR_FLAGS_LOCKED)
+		dr_attr_lock(&target, want.flags);
+	if (close(x->dst) < 0 && errno != EINTR && rc == 0)
+		rc = -errno;
+	x->dst = -1;
+	if (rc == 0 && item->first_link)
+		rc = dr_put_place(hand, item, &item->have, place);
+	return rc;
+}
+
+static void commit(struct dr_hand *hand, struct dr_xfer *x)
+{
+	struct dr_link_place place = {0};
+	struct dr_item *item = &x->item;
+	uint64_t size = x->seen.size_bytes;
+	/* A hole at the end, or more than the source has. */
+	if ((x->sparse || x->inplace) && ftruncate(x->dst, (off_t)size) < 0) {
+		give_up(hand, x, DR_DST, "truncate", -errno);
+		return;
+	}
+	int rc = dr_source_xattrs_fd(hand, x->src);
+	if (rc < 0) {
+		give_up(hand, x, DR_SRC, "read attributes", rc);
+		return;
+	}
+	if (x->inplace) {
+		rc = finish_in_place(hand, x, &place);
+		if (rc < 0) {
+			give_up(hand, x, DR_DST, "write", rc);
+			return;
+		}
+	} else {
+		rc = dr_put_commit(hand, &x->put, &hand->src_xattrs, item->first_link ? &place : NULL);
+		x->dst = -1;
+		if (rc < 0) {
+			dr_unsettled(hand, item);
+			destroy(hand, x);
+			return;
+		}
+	}
+	if (x->method == BY_BLOCKS && size > DR_DIGEST_PLAIN_BYTES) {
+		dr_digest_end(&x->sum, size, x->digest);
+		x->has_digest = true;
+	}
+	dr_report_change(&hand->run->report, item->dir, x->name, &x->diff, &item->want, NULL,
+	                 x->has_digest ? x->digest : NULL);
+	dr_settled(hand, item, &x->diff, place.path.text ? &place : NULL);
+	dr_path_finish(&place.path);
+	destroy(hand, x);
+}
+
+/* It changed while it was read. True: another try has begun. */
+static bool try_again(struct dr_hand *hand, struct dr_xfer *x, const struct dr_meta *now)
+{
+	if (++x->tries >= DR_TRIES || !dr_is_file(now) || ftruncate(x->dst, 0) < 0)
+		return false;
+	set_seen(hand, x, now);
+	x->next = x->data_end = 0;
+	x->changed = false;
+	x->sum = (struct dr_digest){0, 0};
+	x->has_digest = false;
+	x->method = x->method == BY_CLONE ? BY_BLOCKS : x->method;
+	atomic_store(&x->done_bytes, 0);
+	atomic_store(&x->workers, 1);
+	return true;
+}
+
+/* The last worker has left: whole, changed or failed. */
+static bool end(struct dr_hand *hand, struct dr_xfer *x)
+{
+	struct dr_meta now;
+	if (x->error) {
+		give_up(hand, x, x->error_side, x->operation, x->error);
+		return true;
+	}
+	if (dr_stopped(hand->run)) {
+		give_up(hand, x, DR_SRC, "read", -ECANCELED);
+		return true;
+	}
+	int rc = dr_source_check(x->src, &x->seen, &now);
+	if (rc == 0 && x->changed)
+		rc = -EAGAIN;
+	if (rc == 0) {
+		commit(hand, x);
+		return true;
+	}
+	if (rc != -EAGAIN) {
+		give_up(hand, x, DR_SRC, "stat", rc);
+		return true;
+	}
+	if (try_again(hand, x, &now))
+		return false;
+	drop_destination(x);
+	dr_in_motion(hand, &x->item);
+	destroy(hand, x);
+	return true;
+}
+
+static void work_on(struct dr_hand *hand, struct dr_xfer *x)
+{
+	do {
+		int rc = make_queue(hand);
+		if (rc < 0)
+			set_error(x, DR_SRC, "queue", rc);
+		else if (x->method == BY_SERVER)
+			by_server(hand, x);
+		else if (x->method == BY_BLOCKS)
+			by_blocks(hand, x);
+	} while (atomic_fetch_sub(&x->workers, 1) == 1 && !end(hand, x));
+}
+
+static void begin(struct dr_task *task, struct dr_worker *worker)
+{
+	struct dr_xfer *x = (struct dr_xfer *)task;
+	struct dr_hand *hand = dr_worker_context(worker);
+	struct dr_run *run = hand->run;
+	enum dr_side side = DR_DST;
+	const char *operation = "open directory";
+	hand->worker = worker;
+	list_add(run, x);
+	if (dr_stopped(run) || x->item.dir->dst_state == DR_DST_NONE || atomic_load(&run->full)) {
+		if (atomic_load(&run->full))
+			DR_ADD(&hand->tally, not_attempted, 1);
+		atomic_store(&x->item.dir->failed, true);
+		give_up(hand, x, side, operation, -ECANCELED);
+		return;
+	}
+	int rc = x->item.src_fd = dr_dir_pin(&run->dirs, x->item.dir, DR_SRC);
+	if (rc >= 0)
+		rc = x->item.dst_fd = dr_dir_pin(&run->dirs, x->item.dir, DR_DST);
+	if (rc >= 0)
+		rc = set_up(hand, x, &side, &operation);
+	if (rc == -EAGAIN && side == DR_SRC) {
+		dr_in_motion(hand, &x->item);
+		destroy(hand, x);
+	} else if (rc < 0) {
+		give_up(hand, x, side, operation, rc);
+	} else {
+		work_on(hand, x);
+	}
+}
+
+void dr_xfer_start(struct dr_hand *hand, const struct dr_item *item, struct dr_diff diff)
+{
+	const struct dr_entry *e = item->entry;
+	struct dr_xfer *x = calloc(1, sizeof *x + e->name_len + 1u);
+	if (!x) {
+		dr_fail(hand, item->dir, e->name, DR_SRC, "read", -ENOMEM);
+		dr_unsettled(hand, item);
+		return;
+	}
+	x->task.run = begin;
+	memcpy(x->name, e->name, e->name_len + 1u);
+	x->entry = *e;
+	x->entry.name = x->name;
+	x->item = *item;
+	x->item.entry = &x->entry;
+	x->item.direct = false; /* it begins when the directory has its name */
+	x->item.src_fd = x->item.dst_fd = -1;
+	x->diff = diff;
+	x->seen = e->meta;
+	x->src = x->dst = -1;
+	x->put.fd = -1;
+	x->inplace = hand->run->options->inplace && item->exists && dr_is_file(&item->have);
+	atomic_init(&x->workers, 1);
+	pthread_mutex_init(&x->lock, NULL);
+	atomic_fetch_add(&item->dir->pending, 1);
+	dr_dir_defer(hand, item->dir, &x->task);
+}
+
+/* ---- the display ------------------------------------------------------------------------ */
+
+unsigned dr_xfer_list(struct dr_run *run, struct dr_busy_file *ret, unsigned max)
+{
+	struct dr_path path = {0};
+	unsigned n = 0;
+	pthread_mutex_lock(&run->xfer_lock);
+	for (struct dr_xfer *x = run->xfers; x && n < max; x = x->older) {
+		struct dr_busy_file *f = &ret[n++];
+		const char *text = dr_dir_path(x->item.dir, x->name, &path);
+		size_t len = strlen(text), room = sizeof f->path;
+		if (len < room)
+			memcpy(f->path, text, len + 1);
+		else {
+			memcpy(f->path, "...", 3);
+			memcpy(f->path + 3, text + len - (room - 4), room - 3);
+		}
+		f->size_bytes = x->entry.meta.size_bytes;
+		f->done_bytes = atomic_load_explicit(&x->done_bytes, memory_order_relaxed);
+	}
+	pthread_mutex_unlock(&run->xfer_lock);
+	dr_path_finish(&path);
+	return n;
+}
