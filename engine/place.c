@@ -318,7 +318,8 @@ static void finish_attributes(struct dr_hand *hand, struct dr_dir *dir, int dst_
 void dr_place_finish(struct dr_hand *hand, struct dr_dir *dir)
 {
 	struct dr_run *run = hand->run;
-	if (dir->dst_state == DR_DST_NONE || dir->dst_state == DR_DST_MISSING)
+	/* Refused: nothing is touched. (After a signal, what was begun gets its metadata.) */
+	if (dir->dst_state == DR_DST_NONE || dir->dst_state == DR_DST_MISSING || atomic_load(run->stop) < 0)
 		return;
 	int src_fd = dr_dir_pin(&run->dirs, dir, DR_SRC);
 	if (src_fd < 0) {

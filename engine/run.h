@@ -84,6 +84,7 @@ struct dr_run {
 
 	atomic_int *stop;         /* a signal's number, or -1: end now */
 	int64_t began_ns;
+	atomic_bool changing;     /* the destination was changed, or an unfinished run did */
 	atomic_bool syncing;      /* all is written; waiting for the disks */
 	atomic_bool walked;       /* every directory has been listed */
 	atomic_uint listings;     /* directories still to be listed */

@@ -93,15 +93,24 @@ void dr_note_space(struct dr_run *run, int rc)
 
 /* ---- the first change --------------------------------------------------------------- */
 
+/* Nothing can be made in it now, but what is deleted may make room. */
+static bool is_full(int rc)
+{
+	return rc == -ENOSPC || rc == -EDQUOT;
+}
+
 static int begin_run_change(struct dr_run *run)
 {
 	struct dr_err err = {0};
+	atomic_store(&run->changing, true);
 	if (run->marker.fd >= 0)
 		return 0;
 	int rc = dr_marker_open(&run->marker, run->root->side[DR_DST].fd, &err);
+	atomic_store(&run->root->touched, true);
+	if (is_full(rc))
+		return 0; /* tried again in the next directory */
 	if (rc < 0)
 		dr_fatal(run, rc, err.text);
-	atomic_store(&run->root->touched, true);
 	return rc;
 }
 
@@ -126,7 +135,7 @@ static int begin_change(struct dr_hand *hand, struct dr_dir *dir)
 	open_up(hand, dir);
 	if (!dr_device_known(dir->device)) {
 		int rc = dr_device_probe(dir->device);
-		if (rc < 0 && dir->device->dev == run->dst_dev) {
+		if (rc < 0 && !is_full(rc) && dir->device->dev == run->dst_dev) {
 			struct dr_err err;
 			dr_err_sys(&err, rc, "destination: cannot make a directory in it");
 			dr_fatal(run, rc, err.text);
@@ -290,6 +299,8 @@ static int take_over_marker(struct dr_run *run, const struct dr_roots *roots, st
 	int rc = dr_marker_open(&run->marker, roots->dst, err);
 	if (rc < 0)
 		return rc;
+	/* What the interrupted run wrote has to reach the disk too. */
+	atomic_store(&run->changing, true);
 	if (run->marker.distrust)
 		dr_report_note(&run->report, DR_NOTE_WARNING,
 		               "the last run was cut off by a crash of the machine: files it may not have finished writing "
@@ -466,15 +477,10 @@ static int run_delete_pass(struct dr_run *run, const struct dr_roots *roots)
 	return rc < 0 ? rc : run_pass(run);
 }
 
-static bool changed_anything(const struct dr_run *run)
-{
-	return run->marker.fd >= 0;
-}
-
 /* Makes the end durable: data, then the marker goes, then the root's time is set again. */
 static int settle_on_disk(struct dr_run *run, const struct dr_roots *roots)
 {
-	if (!changed_anything(run) || run->options->dry_run)
+	if (!atomic_load(&run->changing) || run->options->dry_run)
 		return 0;
 	atomic_store(&run->syncing, true);
 	int rc = run->options->fsync == DR_FSYNC_NONE ? 0 : sync_devices(run);
