@@ -22,6 +22,7 @@
 #include <sys/xattr.h>
 #include <unistd.h>
 
+#include "base/attr_parse.h"
 #include "base/fs.h"
 #include "base/idmap.h"
 
@@ -165,6 +166,9 @@ static enum dr_attr classify(const char *name)
 		return DR_ATTR_ACL;
 	if (!strcmp(name, "system.nfs4_acl"))
 		return DR_ATTR_NFS4_ACL;
+	/* xfs shows ACLs a second time under these names. */
+	if (has_prefix(name, "trusted.SGI_ACL_"))
+		return DR_ATTR_COUNT;
 	/* security.evm signs an inode of one machine; other system.* are views of what is copied anyway. */
 	if (has_prefix(name, "system.") || !strcmp(name, "security.evm"))
 		return DR_ATTR_COUNT;
@@ -206,6 +210,39 @@ static bool nfs4_acl_is_mode(const char *value, size_t len)
 	return true;
 }
 
+/* Completes the record whose value is in place already, if it is worth keeping. */
+static void keep_record(struct dr_xattrs *x, const char *name, enum dr_attr kind, size_t len)
+{
+	size_t name_len = strlen(name);
+	char *record = x->records + x->len_bytes, *value = record + RECORD_HEAD + name_len + 1;
+	uint32_t value_len = (uint32_t)len;
+	if (kind == DR_ATTR_NFS4_ACL && nfs4_acl_is_mode(value, len))
+		return;
+	memcpy(record, &value_len, 4);
+	record[4] = (char)kind;
+	record[5] = (char)name_len;
+	memcpy(record + RECORD_HEAD, name, name_len + 1);
+	x->len_bytes += RECORD_HEAD + name_len + 1 + value_len;
+	x->count++;
+	x->kinds |= DR_ATTR_BIT(kind);
+}
+
+int dr_xattrs_add(struct dr_xattrs *x, const char *name, const void *value, size_t len_bytes)
+{
+	size_t name_len = strlen(name);
+	enum dr_attr kind = classify(name);
+	if (name_len > UINT8_MAX || len_bytes > XATTR_SIZE_MAX)
+		return -E2BIG;
+	if (kind == DR_ATTR_COUNT)
+		return 0;
+	int rc = reserve(&x->records, &x->capacity_bytes, x->len_bytes + RECORD_HEAD + name_len + 1 + len_bytes);
+	if (rc < 0)
+		return rc;
+	memcpy(x->records + x->len_bytes + RECORD_HEAD + name_len + 1, value, len_bytes);
+	keep_record(x, name, kind, len_bytes);
+	return 0;
+}
+
 static int read_one(struct dr_xattrs *x, const struct object *o, const char *name, enum dr_attr kind)
 {
 	size_t name_len = strlen(name), room = 256;
@@ -215,8 +252,7 @@ static int read_one(struct dr_xattrs *x, const struct object *o, const char *nam
 		int rc = reserve(&x->records, &x->capacity_bytes, x->len_bytes + RECORD_HEAD + name_len + 1 + room);
 		if (rc < 0)
 			return rc;
-		char *record = x->records + x->len_bytes, *value = record + RECORD_HEAD + name_len + 1;
-		ssize_t n = get_value(o, name, value, room);
+		ssize_t n = get_value(o, name, x->records + x->len_bytes + RECORD_HEAD + name_len + 1, room);
 		if (n < 0 && errno == ERANGE && room < XATTR_SIZE_MAX) {
 			room = XATTR_SIZE_MAX;
 			continue;
@@ -224,16 +260,7 @@ static int read_one(struct dr_xattrs *x, const struct object *o, const char *nam
 		/* Gone meanwhile, or listed without being readable (NFSv4 ACLs on some servers). */
 		if (n < 0)
 			return errno == ENODATA || errno == EOPNOTSUPP ? 0 : -errno;
-		if (kind == DR_ATTR_NFS4_ACL && nfs4_acl_is_mode(value, (size_t)n))
-			return 0;
-		uint32_t value_len = (uint32_t)n;
-		memcpy(record, &value_len, 4);
-		record[4] = (char)kind;
-		record[5] = (char)name_len;
-		memcpy(record + RECORD_HEAD, name, name_len + 1);
-		x->len_bytes += RECORD_HEAD + name_len + 1 + value_len;
-		x->count++;
-		x->kinds |= DR_ATTR_BIT(kind);
+		keep_record(x, name, kind, (size_t)n);
 		return 0;
 	}
 }
@@ -415,8 +442,6 @@ int dr_attr_lock(const struct dr_attr_target *target, unsigned flags)
 static int apply_owner(const struct dr_attr_target *t, const struct dr_attr_change *c, uint32_t *have_mode)
 {
 	uint32_t uid = c->want->uid, gid = c->want->gid;
-	if (uid == c->have->uid && gid == c->have->gid)
-		return 0;
 	int rc = set_owner(t, uid == c->have->uid ? (uint32_t)-1 : uid, gid == c->have->gid ? (uint32_t)-1 : gid);
 	/* Who may not give a file away may still choose among the groups they are in. */
 	if (rc == -EPERM && uid != c->have->uid && gid != c->have->gid)
@@ -451,7 +476,8 @@ static void remove_extra(const struct dr_attr_target *t, const struct dr_attr_ch
 	}
 }
 
-static void set_wanted(const struct dr_attr_target *t, const struct dr_attr_change *c, unsigned *failed,
+/* chowned: the kernel has taken away the capabilities. */
+static void set_wanted(const struct dr_attr_target *t, const struct dr_attr_change *c, bool chowned, unsigned *failed,
                        int errors[DR_ATTR_COUNT])
 {
 	struct record r, same;
@@ -460,7 +486,8 @@ static void set_wanted(const struct dr_attr_target *t, const struct dr_attr_chan
 	FOR_EACH_RECORD(c->want_xattrs, r) {
 		if (!(c->what & DR_ATTR_BIT(r.kind)))
 			continue;
-		if (c->have_xattrs && find(c->have_xattrs, &r, &same) && same.value_len == r.value_len &&
+		bool kept = !chowned || strcmp(r.name, "security.capability") != 0;
+		if (kept && c->have_xattrs && find(c->have_xattrs, &r, &same) && same.value_len == r.value_len &&
 		    !memcmp(same.value, r.value, r.value_len))
 			continue;
 		note(failed, errors, r.kind, set_xattr(t, &r));
@@ -475,13 +502,18 @@ unsigned dr_attr_apply(const struct dr_attr_target *t, const struct dr_attr_chan
 	bool acl_changes = c->what & DR_ATTR_BIT(DR_ATTR_ACL) && c->have_xattrs &&
 	                   c->have_xattrs->kinds & DR_ATTR_BIT(DR_ATTR_ACL);
 
-	if (c->what & DR_ATTR_BIT(DR_ATTR_OWNER))
+	bool chown = c->what & DR_ATTR_BIT(DR_ATTR_OWNER) &&
+	             (c->want->uid != c->have->uid || c->want->gid != c->have->gid);
+	if (chown)
 		note(&failed, ret_errors, DR_ATTR_OWNER, apply_owner(t, c, &have_mode));
+	/* A set-user-ID program of somebody else's must not become one of ours. */
+	if (failed && !S_ISDIR(c->want->mode))
+		want_mode &= ~(uint32_t)(S_ISUID | S_ISGID);
 	remove_extra(t, c, &failed, ret_errors);
 	if (c->what & DR_ATTR_BIT(DR_ATTR_MODE) && !S_ISLNK(c->want->mode) &&
 	    (have_mode != want_mode || acl_changes))
 		note(&failed, ret_errors, DR_ATTR_MODE, set_mode(t, want_mode));
-	set_wanted(t, c, &failed, ret_errors);
+	set_wanted(t, c, chown, &failed, ret_errors);
 	if (c->what & DR_ATTR_BIT(DR_ATTR_FLAGS) && c->want->flags != c->have->flags)
 		note(&failed, ret_errors, DR_ATTR_FLAGS,
 		     change_flags(t, (c->want->flags | c->have->flags) & ~DR_FLAGS_LOCKED, c->want->flags));

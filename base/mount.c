@@ -13,6 +13,7 @@
 #include <sys/statfs.h>
 
 #include "base/fs.h"
+#include "base/mount_parse.h"
 
 /* FS_IOC_GETFSUUID of <linux/fs.h>, Linux 6.9. */
 struct fs_uuid {
@@ -21,12 +22,17 @@ struct fs_uuid {
 };
 #define GET_FS_UUID _IOR(0x15, 0, struct fs_uuid)
 
+static bool is_octal(const char *p)
+{
+	return p[0] >= '0' && p[0] <= '3' && p[1] >= '0' && p[1] <= '7' && p[2] >= '0' && p[2] <= '7';
+}
+
 /* mountinfo writes space, tab, newline and backslash as \ooo. */
 static void unescape(char *text)
 {
 	char *to = text;
 	for (const char *p = text; *p; to++) {
-		if (p[0] == '\\' && p[1] && p[2] && p[3]) {
+		if (p[0] == '\\' && is_octal(p + 1)) {
 			*to = (char)((p[1] - '0') << 6 | (p[2] - '0') << 3 | (p[3] - '0'));
 			p += 4;
 		} else {
@@ -37,15 +43,17 @@ static void unescape(char *text)
 }
 
 /* "36 35 98:0 /root /point opts shared:1 - type source superopts" */
-static bool parse_line(char *line, uint64_t mnt_id, struct dr_mount *ret)
+bool dr_mount_parse(char *line, uint64_t mnt_id, struct dr_mount *ret)
 {
 	if (strtoull(line, NULL, 10) != mnt_id)
 		return false;
-	char *tail = strstr(line, " - "), *save = NULL;
-	if (!tail)
+	char *rest = strstr(line, " - ");
+	if (!rest)
 		return false;
-	char *type = strtok_r(tail + 3, " ", &save), *source = strtok_r(NULL, " \n", &save);
-	if (!type || !source)
+	rest += 3;
+	/* A source may be empty. */
+	char *type = strsep(&rest, " "), *source = strsep(&rest, " \n");
+	if (!source)
 		return false;
 	unescape(source);
 	snprintf(ret->type, sizeof ret->type, "%s", type);
@@ -62,7 +70,7 @@ static int find_mount(uint64_t mnt_id, struct dr_mount *ret)
 	size_t size = 0;
 	int rc = -ENOENT;
 	while (rc < 0 && getline(&line, &size, f) > 0)
-		if (parse_line(line, mnt_id, ret))
+		if (dr_mount_parse(line, mnt_id, ret))
 			rc = 0;
 	free(line);
 	fclose(f);
@@ -105,7 +113,8 @@ int dr_mount_of(int fd, struct dr_mount *ret)
 
 bool dr_mount_same_server(const struct dr_mount *a, const struct dr_mount *b)
 {
-	size_t host = strcspn(a->source, ":");
-	return !strcmp(a->type, "nfs4") && !strcmp(b->type, "nfs4") && a->source[host] == ':' &&
-	       !strncmp(a->source, b->source, host + 1);
+	/* "server:/export"; an address of IPv6 has colons of its own. */
+	const char *path = strstr(a->source, ":/");
+	return !strcmp(a->type, "nfs4") && !strcmp(b->type, "nfs4") && path &&
+	       !strncmp(a->source, b->source, (size_t)(path - a->source) + 2);
 }

@@ -18,7 +18,8 @@ struct dr_worker {
 } __attribute__((aligned(64)));
 
 struct dr_pool {
-	unsigned n, started;
+	unsigned n;
+	atomic_uint started;
 	atomic_uint n_queued; /* tasks in all deques */
 	atomic_uint n_idle;
 	pthread_mutex_t lock; /* guards sleeping and done */

@@ -18,8 +18,6 @@
 #include "base/fs.h"
 #include "engine/temp.h"
 
-#define EARLY_S (-315619200LL)  /* 1960 */
-#define LATE_S 4102444801LL     /* 2100, an odd second */
 #define PROBE_NS 123456789u
 
 void dr_devices_init(struct dr_devices *devices)
@@ -73,8 +71,30 @@ static bool set_get_time(int fd, int64_t s, uint32_t ns, struct dr_time *ret)
 	return true;
 }
 
+/*
+ * The furthest of some times that is stored as it is, or what the file system
+ * makes of it, if it keeps to that; `unlimited` if it is the very first.
+ */
+static int64_t furthest(int fd, const int64_t *times, size_t n, int64_t unlimited)
+{
+	for (size_t i = 0; i < n; i++) {
+		struct dr_time t, again;
+		if (!set_get_time(fd, times[i], 0, &t))
+			continue;
+		if (t.s == times[i])
+			return i == 0 ? unlimited : t.s;
+		bool same_side = (t.s < 0) == (times[i] < 0) || t.s == 0;
+		bool between = times[i] < 0 ? t.s > times[i] : t.s < times[i] && t.s >= INT32_MAX;
+		if (same_side && between && set_get_time(fd, t.s, 0, &again) && again.s == t.s)
+			return t.s;
+	}
+	return unlimited;
+}
+
 static void try_times(struct dr_holds *h, int fd)
 {
+	static const int64_t early[] = {-((int64_t)1 << 40), INT32_MIN, 0};
+	static const int64_t late[] = {(int64_t)1 << 40, UINT32_MAX, INT32_MAX};
 	struct dr_time t;
 	if (!set_get_time(fd, 1000000001, PROBE_NS, &t))
 		return;
@@ -84,14 +104,8 @@ static void try_times(struct dr_holds *h, int fd)
 		h->time_step_ns *= 10;
 	if (t.s == 1000000000)
 		h->time_step_ns = 2000000000; /* FAT */
-	if (!set_get_time(fd, EARLY_S, 0, &t))
-		h->time_min_s = 0;
-	else if (t.s > EARLY_S + 2)
-		h->time_min_s = t.s;
-	if (!set_get_time(fd, LATE_S, 0, &t))
-		h->time_max_s = INT32_MAX;
-	else if (t.s < LATE_S - 2)
-		h->time_max_s = t.s;
+	h->time_min_s = furthest(fd, early, sizeof early / sizeof early[0], INT64_MIN);
+	h->time_max_s = furthest(fd, late, sizeof late / sizeof late[0], INT64_MAX);
 }
 
 /* user::rw- user:1:r-- group::r-- mask::r-- other::--- in the kernel's format. */

@@ -57,7 +57,8 @@ struct dr_dir {
 	bool quiet;         /* removing a left-over: not reported */
 	bool mount_point;   /* --one-file-system: made, not entered */
 	bool listing;       /* the source is listed in several steps; keeps a pin */
-	bool replaces;      /* something else has the name at the destination */
+	bool replaces;      /* something else, with replaced_flags, has the name at the destination */
+	uint32_t replaced_flags;
 	bool inherits;      /* the destination gives new entries an ACL of its own */
 	atomic_bool failed; /* something in it failed: nothing is deleted from it */
 	atomic_bool touched; /* the destination's times moved */

@@ -2,6 +2,7 @@
 #include "engine/last.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -9,6 +10,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 #include <xxhash.h>
+
+#include "base/fs.h"
 
 /* $XDG_STATE_HOME/drover/HASH; makes the directories where `make`. */
 static bool file_path(const char *src, const char *dst, bool make, char path[PATH_MAX])
@@ -53,9 +56,13 @@ int dr_last_write(const char *src, const char *dst, const char *identity)
 	if (!file_path(src, dst, true, path))
 		return -ENAMETOOLONG;
 	snprintf(next, sizeof next, "%s.%d", path, (int)getpid());
-	FILE *f = fopen(next, "we");
-	if (!f)
-		return -errno;
+	int fd = open(next, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
+	FILE *f = fd < 0 ? NULL : fdopen(fd, "w");
+	if (!f) {
+		int rc = -errno;
+		dr_closep(&fd);
+		return rc;
+	}
 	bool ok = fprintf(f, "%s\n%s\n%s\n", identity, src, dst) > 0;
 	ok = fclose(f) == 0 && ok;
 	if (ok && rename(next, path) == 0)

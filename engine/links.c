@@ -29,6 +29,7 @@ struct link {
 	ref next, path;
 	uint32_t path_units;
 	uint32_t nlink, seen;
+	uint32_t patient; /* of those queued, while nobody is first */
 	uint32_t waiters; /* queued, or handed out and not back yet */
 	bool busy, ready;
 };
@@ -46,6 +47,7 @@ struct dr_links {
 	uint64_t used_units;
 	ref free_list[SIZE_CLASSES];
 	struct table sources, kept;
+	uint32_t n_patient;
 };
 
 /* ---- the arena -------------------------------------------------------------- */
@@ -227,30 +229,41 @@ static int copy_place(const struct dr_links *l, const struct link *k, struct dr_
 	return 0;
 }
 
-static int claim(struct dr_links *l, const struct dr_meta *meta, bool again, struct dr_link_wait *wait,
+/* Enough for a final sync; an initial one has no patient ones in new directories. */
+#define PATIENT_MOST 65536u
+
+static int enqueue(struct link *k, struct dr_link_wait *wait)
+{
+	wait->next = k->waiting;
+	k->waiting = wait;
+	k->waiters++;
+	return DR_LINK_WAIT;
+}
+
+static int claim(struct dr_links *l, const struct dr_meta *meta, enum dr_link_turn turn, struct dr_link_wait *wait,
                  struct dr_link_place *ret_place)
 {
-	ref *where;
+	ref *where = NULL;
 	struct link *k = find(l, &l->sources, meta->dev, meta->ino, &where);
 	if (!k) {
 		k = insert(l, &l->sources, meta);
 		if (!k)
 			return -ENOMEM;
-		k->seen = 1;
-		k->busy = true;
-		return DR_LINK_FIRST;
-	}
-	if (again)
+		turn = turn == DR_LINK_AGAIN ? DR_LINK_NOW : turn;
+	} else if (turn == DR_LINK_AGAIN) {
 		k->waiters--;
-	else
-		k->seen++;
-	if (k->busy) {
-		k->waiters++;
-		wait->next = k->waiting;
-		k->waiting = wait;
-		return DR_LINK_WAIT;
+	}
+	k->seen += turn != DR_LINK_AGAIN;
+	if (k->busy)
+		return enqueue(k, wait);
+	if (!k->ready && turn == DR_LINK_PATIENT && k->seen < k->nlink && l->n_patient < PATIENT_MOST) {
+		l->n_patient++;
+		k->patient++;
+		return enqueue(k, wait);
 	}
 	if (!k->ready) {
+		l->n_patient -= k->patient;
+		k->patient = 0;
 		k->busy = true;
 		return DR_LINK_FIRST;
 	}
@@ -260,13 +273,44 @@ static int claim(struct dr_links *l, const struct dr_meta *meta, bool again, str
 	return rc < 0 ? rc : DR_LINK_READY;
 }
 
-int dr_links_claim(struct dr_links *l, const struct dr_meta *meta, bool again, struct dr_link_wait *wait,
+int dr_links_claim(struct dr_links *l, const struct dr_meta *meta, enum dr_link_turn turn, struct dr_link_wait *wait,
                    struct dr_link_place *ret_place)
 {
 	pthread_mutex_lock(&l->lock);
-	int rc = claim(l, meta, again, wait, ret_place);
+	int rc = claim(l, meta, turn, wait, ret_place);
 	pthread_mutex_unlock(&l->lock);
 	return rc;
+}
+
+static struct dr_link_wait *join(struct dr_link_wait *list, struct dr_link_wait *rest)
+{
+	while (list) {
+		struct dr_link_wait *next = list->next;
+		list->next = rest;
+		rest = list;
+		list = next;
+	}
+	return rest;
+}
+
+struct dr_link_wait *dr_links_patient(struct dr_links *l)
+{
+	struct dr_link_wait *all = NULL;
+	pthread_mutex_lock(&l->lock);
+	const ref *buckets = at(l, l->sources.buckets);
+	for (uint32_t i = 0; l->n_patient && i < l->sources.n_buckets; i++)
+		for (ref r = buckets[i]; r;) {
+			struct link *k = at(l, r);
+			r = k->next;
+			if (!k->patient)
+				continue;
+			all = join(k->waiting, all);
+			k->waiting = NULL;
+			l->n_patient -= k->patient;
+			k->patient = 0;
+		}
+	pthread_mutex_unlock(&l->lock);
+	return all;
 }
 
 static void remember(struct dr_links *l, struct link *k, const struct dr_link_place *place)

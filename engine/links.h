@@ -23,6 +23,12 @@ struct dr_links;
 
 enum dr_link_claim { DR_LINK_FIRST, DR_LINK_READY, DR_LINK_WAIT };
 
+enum dr_link_turn {
+	DR_LINK_NOW,
+	DR_LINK_PATIENT, /* would rather not be the first: waits while another name may come */
+	DR_LINK_AGAIN,   /* had to wait before, and is not counted twice */
+};
+
 /* Embedded in whatever waits; owned by dr_links from WAIT until handed out. */
 struct dr_link_wait {
 	struct dr_link_wait *next;
@@ -37,11 +43,8 @@ struct dr_link_place {
 int dr_links_create(struct dr_links **ret);
 void dr_links_destroy(struct dr_links *links);
 
-/*
- * One more name of a source inode with nlink names. again: it had to wait
- * before and is not counted twice. -ENOMEM; any thread; blocks briefly.
- */
-int dr_links_claim(struct dr_links *links, const struct dr_meta *meta, bool again, struct dr_link_wait *wait,
+/* One more name of a source inode with nlink names. -ENOMEM; any thread; blocks briefly. */
+int dr_links_claim(struct dr_links *links, const struct dr_meta *meta, enum dr_link_turn turn, struct dr_link_wait *wait,
                    struct dr_link_place *ret_place);
 
 /*
@@ -50,6 +53,12 @@ int dr_links_claim(struct dr_links *links, const struct dr_meta *meta, bool agai
  */
 struct dr_link_wait *dr_links_settle(struct dr_links *links, const struct dr_meta *meta,
                                      const struct dr_link_place *place);
+
+/*
+ * When all names were seen: those who were patient, and for whom no other name
+ * came. They claim again; call until NULL.
+ */
+struct dr_link_wait *dr_links_patient(struct dr_links *links);
 
 /*
  * A destination inode with several names is kept for a source inode: false if

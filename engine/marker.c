@@ -17,19 +17,11 @@
 #include <unistd.h>
 
 #include "base/fs.h"
+#include "engine/marker_text.h"
 #include "engine/temp.h"
 
-#define TEXT_BYTES 512
 /* Clocks of file systems tick with the kernel's timer: a change may look up to a tick older than it is. */
 #define TICK_S 1
-
-struct content {
-	char boot[40];
-	struct dr_time since;
-	int distrust;
-	int pid;
-	char host[72];
-};
 
 static void read_boot_id(char ret[40])
 {
@@ -40,29 +32,43 @@ static void read_boot_id(char ret[40])
 		fclose(f);
 }
 
-/* 1: read; 0: empty, written by nobody yet; -EBADMSG: not a marker's text. */
-static int read_content(int fd, struct content *ret)
+int dr_marker_parse(const char *text, struct dr_marker_text *ret)
 {
-	char text[TEXT_BYTES + 1];
-	ssize_t n = dr_fs_pread_all(fd, text, TEXT_BYTES, 0);
+	int fields = sscanf(text, "drover 1 boot %39s since %" SCNd64 ".%" SCNu32 " distrust %d pid %d host %71s",
+	                    ret->boot, &ret->since.s, &ret->since.ns, &ret->distrust, &ret->pid, ret->host);
+	return fields == 6 && ret->since.ns < 1000000000 ? 0 : -EBADMSG;
+}
+
+void dr_marker_print(const struct dr_marker_text *c, char text[DR_MARKER_TEXT_BYTES])
+{
+	int n = snprintf(text, DR_MARKER_TEXT_BYTES,
+	                 "drover 1 boot %s since %" PRId64 ".%" PRIu32 " distrust %d pid %d host %s\n", c->boot,
+	                 c->since.s, c->since.ns, c->distrust, c->pid, c->host);
+	memset(text + n, ' ', DR_MARKER_TEXT_BYTES - (size_t)n);
+	text[DR_MARKER_TEXT_BYTES - 1] = '\n';
+}
+
+/* 1: read; 0: empty, written by nobody yet; -EBADMSG: not a marker's text. */
+static int read_content(int fd, struct dr_marker_text *ret)
+{
+	char text[DR_MARKER_TEXT_BYTES + 1];
+	ssize_t n = dr_fs_pread_all(fd, text, DR_MARKER_TEXT_BYTES, 0);
 	if (n <= 0)
 		return (int)n;
 	text[n] = 0;
-	int fields = sscanf(text, "drover 1 boot %39s since %" SCNd64 ".%" SCNu32 " distrust %d pid %d host %71s",
-	                    ret->boot, &ret->since.s, &ret->since.ns, &ret->distrust, &ret->pid, ret->host);
-	return fields == 6 ? 1 : -EBADMSG;
+	int rc = dr_marker_parse(text, ret);
+	return rc < 0 ? rc : 1;
 }
 
 static int write_content(const struct dr_marker *m)
 {
-	char text[TEXT_BYTES + 1], boot[40], host[72] = "?";
-	read_boot_id(boot);
-	gethostname(host, sizeof host - 1);
-	int n = snprintf(text, sizeof text, "drover 1 boot %s since %" PRId64 ".%" PRIu32 " distrust %d pid %d host %s\n",
-	                 boot, m->since.s, m->since.ns, m->distrust, (int)getpid(), *host ? host : "?");
-	memset(text + n, ' ', sizeof text - (size_t)n);
-	text[TEXT_BYTES - 1] = '\n';
-	return dr_fs_pwrite_all(m->fd, text, TEXT_BYTES, 0);
+	char text[DR_MARKER_TEXT_BYTES];
+	struct dr_marker_text c = {.since = m->since, .distrust = m->distrust, .pid = (int)getpid()};
+	read_boot_id(c.boot);
+	if (gethostname(c.host, sizeof c.host - 1) < 0 || !*c.host)
+		strcpy(c.host, "?");
+	dr_marker_print(&c, text);
+	return dr_fs_pwrite_all(m->fd, text, sizeof text, 0);
 }
 
 /* The destination's own clock, by touching the marker. */
@@ -90,7 +96,7 @@ static int open_locked(int dir, struct dr_err *err)
 		if (fd < 0)
 			return dr_err_sys(err, -errno, "destination: %s: create", DR_MARKER_NAME);
 		if (flock(fd, LOCK_EX | LOCK_NB) < 0 && errno == EWOULDBLOCK) {
-			struct content c = {.host = "?"};
+			struct dr_marker_text c = {.host = "?"};
 			read_content(fd, &c);
 			close(fd);
 			return dr_err_set(err, -EBUSY,
@@ -104,9 +110,9 @@ static int open_locked(int dir, struct dr_err *err)
 	}
 }
 
-int dr_marker_open(struct dr_marker *marker, int dir, struct dr_err *err)
+int dr_marker_open(struct dr_marker *marker, int dir, bool durable, struct dr_err *err)
 {
-	struct content c;
+	struct dr_marker_text c;
 	char boot[40];
 	*marker = (struct dr_marker){.fd = open_locked(dir, err), .dir = dir};
 	if (marker->fd < 0)
@@ -126,7 +132,7 @@ int dr_marker_open(struct dr_marker *marker, int dir, struct dr_err *err)
 	if (rc >= 0 || rc == -EBADMSG)
 		rc = write_content(marker);
 	/* It must be on disk before what it is to tell of. */
-	if (rc == 0 && (fsync(marker->fd) < 0 || (fsync(dir) < 0 && errno != EINVAL)))
+	if (rc == 0 && durable && (fsync(marker->fd) < 0 || (fsync(dir) < 0 && errno != EINVAL)))
 		rc = -errno;
 	if (rc < 0) {
 		dr_marker_leave(marker);

@@ -26,9 +26,10 @@ struct dr_marker {
 
 /*
  * Makes or takes over the marker in dir (borrowed until the marker is removed
- * or left). -EBUSY: another run holds it.
+ * or left). durable: it is synced before anything else. -EBUSY: another run
+ * holds it.
  */
-int dr_marker_open(struct dr_marker *marker, int dir, struct dr_err *err);
+int dr_marker_open(struct dr_marker *marker, int dir, bool durable, struct dr_err *err);
 
 /*
  * Around a sync of the whole destination: what changed before begin() is on

@@ -141,7 +141,8 @@ static struct dr_item as_item(const struct dr_dir *dir, struct dr_entry *entry, 
 	    .entry = entry,
 	    .dst_fd = parent_fd,
 	    .exists = dir->replaces,
-	    .have = dir->dst_meta,
+	    /* Not dst_meta, which tells of the new directory already when a staged one gets its name. */
+	    .have = {.mode = S_IFREG, .flags = dir->replaced_flags},
 	};
 }
 
@@ -246,6 +247,9 @@ bool dr_place_prepare(struct dr_hand *hand, struct dr_dir *dir, bool small)
 		report_new(hand, dir);
 		return true;
 	default:
+		/* The root, made before the walk or only said to be made. */
+		if (!dir->parent)
+			report_new(hand, dir);
 		return true;
 	}
 }

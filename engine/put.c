@@ -15,6 +15,9 @@
 #include "base/fs.h"
 #include "engine/run.h"
 
+/* With this much room, an attribute that does not fit is too large for the file system, not for the disk. */
+#define XATTR_ROOM_BYTES ((uint64_t)1 << 20)
+
 const char *dr_put_name(const struct dr_put *put)
 {
 	return put->temp[0] ? put->temp : put->item->entry->name;
@@ -35,7 +38,8 @@ static void expect(struct dr_put *put, uint32_t mode)
 /* Where a new entry's owner can't be foretold, or a default ACL shapes it, it is asked. */
 static int look_at_new(struct dr_put *put)
 {
-	if (!put->inherited && dr_device_holds(put->item->dir->device)->created_known)
+	const struct dr_holds *holds = dr_device_holds(put->item->dir->device);
+	if (!put->inherited && holds->created_known && holds->kinds & DR_ATTR_BIT(DR_ATTR_MODE))
 		return 0;
 	struct dr_meta m;
 	int rc = put->fd >= 0 ? dr_fs_stat(put->fd, "", &m) : dr_fs_stat(put->item->dst_fd, dr_put_name(put), &m);
@@ -124,6 +128,15 @@ static void count_if(struct dr_hand *hand, bool lost, enum dr_loss loss)
 		dr_tally_loss(&hand->tally, loss);
 }
 
+/* chown(2): an owner without privilege chooses among their own groups. */
+static bool may_have_group(const struct dr_run *run, uint32_t gid)
+{
+	for (int i = 0; i < run->n_groups; i++)
+		if (run->groups[i] == gid)
+			return true;
+	return gid == getegid();
+}
+
 struct dr_meta dr_put_holdable(struct dr_hand *hand, const struct dr_holds *holds, const struct dr_meta *want,
                                const struct dr_xattrs *want_xattrs, const struct dr_meta *have)
 {
@@ -131,9 +144,14 @@ struct dr_meta dr_put_holdable(struct dr_hand *hand, const struct dr_holds *hold
 	struct dr_meta m = *want;
 	if (what & DR_ATTR_BIT(DR_ATTR_OWNER) && !holds->give_away) {
 		m.uid = have->uid;
-		if (lacks & DR_ATTR_BIT(DR_ATTR_OWNER))
+		if (lacks & DR_ATTR_BIT(DR_ATTR_OWNER) || !may_have_group(hand->run, m.gid))
 			m.gid = have->gid;
 		count_if(hand, m.uid != want->uid || m.gid != want->gid, DR_LOSS_OWNER);
+		/* A set-user-ID program of somebody else's must not become one of ours. */
+		if (m.uid != want->uid)
+			m.mode &= (uint16_t)~S_ISUID;
+		if (m.gid != want->gid && !S_ISDIR(m.mode))
+			m.mode &= (uint16_t)~S_ISGID;
 	}
 	if (lacks & DR_ATTR_BIT(DR_ATTR_MODE) && !S_ISLNK(m.mode)) {
 		count_if(hand, (m.mode ^ have->mode) & 07777, DR_LOSS_MODE);
@@ -152,10 +170,17 @@ struct dr_meta dr_put_holdable(struct dr_hand *hand, const struct dr_holds *hold
 	return m;
 }
 
-/* Refused although the trial at the start went well, or there was none to make: a loss, not a failure. */
-static bool is_loss(int rc)
+/* Refused although the trial went well: a loss, not a failure. */
+static bool is_loss(const struct dr_dir *dir, enum dr_attr attr, int rc)
 {
-	return rc == -EPERM || rc == -EOPNOTSUPP || rc == -ENOTTY || rc == -EACCES;
+	if (rc == -EPERM || rc == -EOPNOTSUPP || rc == -ENOTTY || rc == -EACCES || rc == -E2BIG || rc == -ERANGE)
+		return true;
+	/* ext4 has one block for a file's attributes, and calls it ENOSPC when they don't fit. */
+	uint64_t bytes, inodes;
+	if (rc != -ENOSPC || !(DR_ATTR_BIT(attr) & DR_ATTR_XATTRS) || dir->side[DR_DST].fd < 0)
+		return false;
+	dr_fs_room(dir->side[DR_DST].fd, &bytes, &inodes);
+	return bytes > XATTR_ROOM_BYTES;
 }
 
 int dr_put_attrs(struct dr_hand *hand, struct dr_dir *dir, const char *name, const struct dr_attr_target *target,
@@ -172,7 +197,7 @@ int dr_put_attrs(struct dr_hand *hand, struct dr_dir *dir, const char *name, con
 	for (enum dr_attr attr = 0; failed && attr < DR_ATTR_COUNT; attr++) {
 		if (!(failed & DR_ATTR_BIT(attr)))
 			continue;
-		if (is_loss(errors[attr])) {
+		if (is_loss(dir, attr, errors[attr])) {
 			dr_tally_loss(&hand->tally, losses[attr]);
 			continue;
 		}
@@ -218,13 +243,17 @@ static int replace_dir(struct dr_hand *hand, const struct dr_item *item, const c
 		return -errno;
 	if (!hand->run->options->del)
 		return -ENOTEMPTY;
+	if (!dr_remove_may_replace(hand, item->dst_fd, name)) {
+		DR_ADD(&hand->tally, delete_skipped, 1);
+		return -ENOTEMPTY;
+	}
 	char old[DR_TEMP_NAME_BYTES];
 	dr_temp_name(old);
 	int rc = swap ? dr_fs_rename(item->dst_fd, temp, name, true) : dr_fs_rename(item->dst_fd, name, old, false);
 	if (rc == 0 && !swap)
 		rc = dr_fs_rename(item->dst_fd, temp, name, false);
 	if (rc == 0)
-		dr_remove_tree(hand, item->dir, swap ? temp : old, true);
+		dr_remove_replaced(hand, item->dir, item->dst_fd, name, swap ? temp : old);
 	return rc;
 }
 
@@ -262,7 +291,8 @@ int dr_put_rename(struct dr_hand *hand, const struct dr_item *item, const char *
 	dr_note_space(hand->run, rc);
 	if (rc == -ENOTEMPTY && over_dir)
 		dr_fail_words(hand, item->dir, name, DR_DST, "replace",
-		              "a directory that is not empty is in the way (--delete removes it)");
+		              hand->run->options->del ? "a directory with more entries than --max-delete allows is in the way"
+		                                      : "a directory that is not empty is in the way (--delete removes it)");
 	else if (rc < 0)
 		dr_fail(hand, item->dir, name, DR_DST, "rename", rc);
 	return rc;

@@ -7,6 +7,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -90,8 +91,9 @@ static bool protected(struct dr_hand *hand, const struct dr_dir *dir, const char
 
 static void remove_run(struct dr_task *task, struct dr_worker *worker);
 
-static void push_subtree(struct dr_hand *hand, struct dr_dir *dir, const char *name, const struct dr_meta *meta,
-                         bool quiet)
+/* temp: the name it really has, if it had to make way; "" otherwise. */
+static void push_subtree(struct dr_hand *hand, struct dr_dir *dir, const char *name, const char *temp,
+                         const struct dr_meta *meta, bool quiet)
 {
 	struct dr_dir *child = dr_dir_create(dir, name, strlen(name));
 	if (!child) {
@@ -99,6 +101,7 @@ static void push_subtree(struct dr_hand *hand, struct dr_dir *dir, const char *n
 		return;
 	}
 	child->task.run = remove_run;
+	snprintf(child->stage, sizeof child->stage, "%s", temp);
 	child->removing = true;
 	child->quiet = quiet;
 	child->dst_state = DR_DST_OLD;
@@ -125,10 +128,12 @@ static void remove_entry(struct dr_hand *hand, struct dr_dir *dir, int dst_fd, c
 		dr_fail(hand, dir, name, DR_DST, "stat", rc);
 	else if (!dr_is_dir(&meta))
 		remove_leaf(hand, dir, dst_fd, name);
+	else if (meta.ino == hand->run->src_ino && meta.dev == hand->run->src_dev)
+		dr_fail_words(hand, dir, name, DR_DST, "delete", "this is the source");
 	else if (meta.dev != dir->dst_meta.dev)
 		dr_fail_words(hand, dir, name, DR_DST, "delete", "a file system is mounted there");
 	else
-		push_subtree(hand, dir, name, &meta, quiet);
+		push_subtree(hand, dir, name, "", &meta, quiet);
 }
 
 /* False: the filter protects it. */
@@ -229,7 +234,7 @@ void dr_remove_finish(struct dr_hand *hand, struct dr_dir *dir)
 		if (fd >= 0) {
 			rc = dr_begin_change(hand, parent);
 			if (rc == 0)
-				rc = unlink_hard(fd, dir->name, true);
+				rc = unlink_hard(fd, dir->stage[0] ? dir->stage : dir->name, true);
 			dr_dir_unpin(&hand->run->dirs, parent, DR_DST);
 		}
 		atomic_store(&parent->touched, true);
@@ -251,6 +256,49 @@ void dr_remove_tree(struct dr_hand *hand, struct dr_dir *dir, const char *name, 
 	dr_dir_unpin(&hand->run->dirs, dir, DR_DST);
 }
 
+/* Entries beneath name, itself included; stops counting beyond `most`. Opens one directory a level. */
+static int64_t count_tree(int dir_fd, const char *name, int64_t most)
+{
+	char listing[4096];
+	int fd DR_CLOSE = dr_fs_open_dir(dir_fd, name);
+	int64_t n = 1;
+	ssize_t filled;
+	if (fd < 0)
+		return most + 1;
+	while (n <= most && (filled = dr_fs_getdents(fd, listing, sizeof listing)) > 0) {
+		struct dr_name e;
+		for (size_t at = 0; n <= most && dr_fs_next(listing, (size_t)filled, &at, &e);)
+			n += e.type == DT_DIR ? count_tree(fd, e.name, most - n) : 1;
+	}
+	return n;
+}
+
+bool dr_remove_may_replace(const struct dr_hand *hand, int dst_fd, const char *name)
+{
+	const struct dr_run *run = hand->run;
+	if (run->delete_limit < 0)
+		return true;
+	int64_t left = run->delete_limit - atomic_load(&run->deletes);
+	return left > 0 && count_tree(dst_fd, name, left) <= left;
+}
+
+void dr_remove_replaced(struct dr_hand *hand, struct dr_dir *dir, int dst_fd, const char *name, const char *temp)
+{
+	struct dr_meta meta;
+	int rc = dr_fs_stat(dst_fd, temp, &meta);
+	if (rc < 0)
+		dr_fail(hand, dir, temp, DR_DST, "delete", rc);
+	else
+		push_subtree(hand, dir, name, temp, &meta, false);
+}
+
+void dr_remove_count(struct dr_hand *hand, int dst_fd, const char *name)
+{
+	int64_t n = count_tree(dst_fd, name, INT32_MAX);
+	atomic_fetch_add(&hand->run->deletes, n);
+	atomic_fetch_add(&hand->run->dst_seen, (unsigned long long)n - 1);
+}
+
 void dr_remove_leftover(struct dr_hand *hand, struct dr_dir *dir, int dst_fd, const char *name)
 {
 	struct dr_meta meta;
@@ -258,7 +306,7 @@ void dr_remove_leftover(struct dr_hand *hand, struct dr_dir *dir, int dst_fd, co
 		return;
 	atomic_store(&dir->touched, true);
 	if (dr_is_dir(&meta)) {
-		push_subtree(hand, dir, name, &meta, true);
+		push_subtree(hand, dir, name, "", &meta, true);
 		return;
 	}
 	int rc = unlink_hard(dst_fd, name, false);

@@ -80,7 +80,11 @@ struct dr_run {
 	bool same_server;    /* one NFS server has both */
 	bool delete_only;    /* the second pass of --max-delete=N% */
 	bool count_deletes;  /* its first pass: nothing is deleted yet */
-	uint64_t src_dev, dst_dev, dst_ino; /* of the roots */
+	uint64_t src_dev, src_ino, dst_dev, dst_ino; /* of the roots */
+	gid_t *groups;                               /* ours */
+	int n_groups;
+	bool distrust;                      /* what the marker of an earlier run said: workers may open a new one */
+	struct dr_time distrust_since;
 
 	atomic_int *stop;         /* a signal's number, or -1: end now */
 	int64_t began_ns;
@@ -166,6 +170,8 @@ void dr_settled(struct dr_hand *hand, const struct dr_item *item, const struct d
                 const struct dr_link_place *place);
 /* It did not work out (reported already): who waits for it has to copy. */
 void dr_unsettled(struct dr_hand *hand, const struct dr_item *item);
+/* The task that goes on with an entry that waited for the first of its hard links. */
+struct dr_task *dr_settle_waiting(struct dr_link_wait *wait);
 /* Counts an entry that was in motion until the last try. */
 void dr_in_motion(struct dr_hand *hand, const struct dr_item *item);
 
@@ -225,6 +231,12 @@ void dr_place_finish(struct dr_hand *hand, struct dr_dir *dir);
 
 /* Deletes what dir has at the destination and the source has not, as far as the options allow. */
 void dr_remove_extra(struct dr_hand *hand, struct dr_dir *dir);
+/* A directory `name` that is not empty is to make way for something else: may it, within --max-delete? */
+bool dr_remove_may_replace(const struct dr_hand *hand, int dst_fd, const char *name);
+/* It has made way, under the name temp: deletes it. */
+void dr_remove_replaced(struct dr_hand *hand, struct dr_dir *dir, int dst_fd, const char *name, const char *temp);
+/* It would make way: counts its entries for --max-delete=N%. */
+void dr_remove_count(struct dr_hand *hand, int dst_fd, const char *name);
 /* Removes a whole subtree, in parallel; counts in dir's pending. quiet: a left-over, not reported. */
 void dr_remove_tree(struct dr_hand *hand, struct dr_dir *dir, const char *name, bool quiet);
 /* A directory of such a subtree is empty now. */

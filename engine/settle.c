@@ -37,6 +37,11 @@ static void settle_looked_at(struct dr_hand *hand, struct dr_item *item);
 
 /* ---- the end of an entry -------------------------------------------------------- */
 
+struct dr_task *dr_settle_waiting(struct dr_link_wait *wait)
+{
+	return &((struct follower *)wait)->task;
+}
+
 static void wake_followers(struct dr_hand *hand, const struct dr_meta *meta, const struct dr_link_place *place)
 {
 	struct dr_link_wait *w = dr_links_settle(hand->run->links, meta, place);
@@ -240,7 +245,7 @@ static void run_follower(struct dr_task *task, struct dr_worker *worker)
 		dr_fail(hand, dir, f->entry.name, DR_DST, "open directory", item.src_fd < 0 ? item.src_fd : item.dst_fd);
 		/* It is one of those that are counted as waiting: take its turn, and let the next go on. */
 		struct dr_link_place place = {0};
-		if (dr_links_claim(run->links, &f->entry.meta, true, &f->wait, &place) == DR_LINK_FIRST)
+		if (dr_links_claim(run->links, &f->entry.meta, DR_LINK_AGAIN, &f->wait, &place) == DR_LINK_FIRST)
 			wake_followers(hand, &f->entry.meta, NULL);
 		dr_path_finish(&place.path);
 	}
@@ -323,6 +328,18 @@ static bool settle_as_link(struct dr_hand *hand, const struct dr_item *item, con
 	return true;
 }
 
+/*
+ * A new name in an old directory had better not be the first: another name of the
+ * file may be at the destination with its content.
+ */
+static enum dr_link_turn how_to_claim(const struct dr_item *item)
+{
+	if (item->again)
+		return DR_LINK_AGAIN;
+	bool patient = !item->exists && item->dir->dst_state == DR_DST_OLD && dr_is_file(&item->want);
+	return patient ? DR_LINK_PATIENT : DR_LINK_NOW;
+}
+
 /* True: done with as a link, or has to wait. */
 static bool settle_hard_link(struct dr_hand *hand, struct dr_item *item)
 {
@@ -336,7 +353,7 @@ static bool settle_hard_link(struct dr_hand *hand, struct dr_item *item)
 	if (!f)
 		return false;
 	atomic_fetch_add(&item->dir->pending, 1);
-	int claim = dr_links_claim(run->links, &item->entry->meta, item->again, &f->wait, &place);
+	int claim = dr_links_claim(run->links, &item->entry->meta, how_to_claim(item), &f->wait, &place);
 	if (claim == DR_LINK_WAIT)
 		return true;
 	free(f);
@@ -356,7 +373,7 @@ static bool settle_hard_link(struct dr_hand *hand, struct dr_item *item)
 
 static bool trusted(const struct dr_run *run, const struct dr_meta *have)
 {
-	return !run->marker.distrust || dr_time_cmp(have->ctime, run->marker.since) < 0;
+	return !run->distrust || dr_time_cmp(have->ctime, run->distrust_since) < 0;
 }
 
 /* Does the file at the destination have the content? 1, 0 or -errno, reported. */
@@ -396,6 +413,20 @@ static int same_content(struct dr_hand *hand, const struct dr_item *item, struct
 	return o->size_only || same_time;
 }
 
+/* For the report: what else differs about a file that is copied anyway. */
+static unsigned metadata_bits(struct dr_hand *hand, const struct dr_item *item)
+{
+	const struct dr_holds *holds = dr_device_holds(item->dir->device);
+	unsigned what = hand->run->what & holds->kinds & ~DR_ATTR_BIT(DR_ATTR_TIME);
+	if (!hand->run->report.observer->wants_changes)
+		return 0;
+	if (dr_source_xattrs_at(hand, item->src_fd, item->entry->name) < 0 ||
+	    dr_xattrs_read_at(&hand->dst_xattrs, item->dst_fd, item->entry->name, what) < 0)
+		return 0;
+	return dr_diff_meta(&item->want, &hand->src_xattrs, &item->have, &hand->dst_xattrs, what,
+	                    holds->flags_mask & DR_FLAGS_STATX);
+}
+
 static void settle_file(struct dr_hand *hand, struct dr_item *item)
 {
 	const struct dr_sync_options *o = hand->run->options;
@@ -415,8 +446,7 @@ static void settle_file(struct dr_hand *hand, struct dr_item *item)
 		settle_metadata(hand, item, NULL);
 		return;
 	}
-	if (!same_type)
-		diff.bits = DR_CHANGE_NEW;
+	diff.bits |= same_type ? metadata_bits(hand, item) : DR_CHANGE_NEW;
 	diff.transfer = true;
 	dr_copy_file(hand, item, diff);
 }
@@ -508,6 +538,10 @@ static void settle_dir(struct dr_hand *hand, struct dr_item *item)
 {
 	struct dr_run *run = hand->run;
 	const struct dr_entry *e = item->entry;
+	if (item->exists && item->have.ino == run->src_ino && item->have.dev == run->src_dev) {
+		dr_fail_words(hand, item->dir, e->name, DR_DST, "open directory", "this is the source: not written to");
+		return;
+	}
 	struct dr_dir *child = dr_dir_create(item->dir, e->name, e->name_len);
 	if (!child) {
 		fail(hand, item, DR_SRC, "list", -ENOMEM);
@@ -520,6 +554,7 @@ static void settle_dir(struct dr_hand *hand, struct dr_item *item)
 	child->device = item->dir->device;
 	child->dst_state = same_type ? DR_DST_OLD : DR_DST_MISSING;
 	child->replaces = item->exists && !same_type;
+	child->replaced_flags = child->replaces ? item->have.flags : 0;
 	child->mount_point = run->options->one_file_system && e->meta.dev != run->src_dev;
 	child->side[DR_SRC].dev = e->meta.dev;
 	child->side[DR_SRC].ino = e->meta.ino;
@@ -537,7 +572,12 @@ static void settle_dir(struct dr_hand *hand, struct dr_item *item)
 static void settle_looked_at(struct dr_hand *hand, struct dr_item *item)
 {
 	const struct dr_meta *want = &item->want;
-	if (want->nlink > 1 && !dr_is_dir(want) && !hand->run->options->no_hard_links && settle_hard_link(hand, item))
+	struct dr_run *run = hand->run;
+	if (run->count_deletes && item->exists && dr_is_dir(&item->have)) {
+		dr_remove_count(hand, item->dst_fd, item->entry->name); /* done in the second pass, if that may be */
+		return;
+	}
+	if (want->nlink > 1 && !dr_is_dir(want) && !run->options->no_hard_links && settle_hard_link(hand, item))
 		return;
 	if (dr_is_file(want))
 		settle_file(hand, item);
@@ -619,6 +659,6 @@ void dr_settle(struct dr_hand *hand, struct dr_dir *dir, struct dr_entry *e, int
 		count_found(&hand->tally, &e->meta);
 	if (dr_is_dir(&e->meta))
 		settle_dir(hand, &item);
-	else if (!run->delete_only)
+	else if (!run->delete_only || (item.exists && dr_is_dir(&item.have)))
 		settle_looked_at(hand, &item);
 }

@@ -93,6 +93,11 @@ void dr_note_space(struct dr_run *run, int rc)
 
 /* ---- the first change --------------------------------------------------------------- */
 
+static bool durable(const struct dr_run *run)
+{
+	return run->options->fsync != DR_FSYNC_NONE;
+}
+
 /* Nothing can be made in it now, but what is deleted may make room. */
 static bool is_full(int rc)
 {
@@ -105,7 +110,7 @@ static int begin_run_change(struct dr_run *run)
 	atomic_store(&run->changing, true);
 	if (run->marker.fd >= 0)
 		return 0;
-	int rc = dr_marker_open(&run->marker, run->root->side[DR_DST].fd, &err);
+	int rc = dr_marker_open(&run->marker, run->root->side[DR_DST].fd, durable(run), &err);
 	atomic_store(&run->root->touched, true);
 	if (is_full(rc))
 		return 0; /* tried again in the next directory */
@@ -296,12 +301,14 @@ static int take_over_marker(struct dr_run *run, const struct dr_roots *roots, st
 	struct dr_meta m;
 	if (run->options->dry_run || roots->dst < 0 || dr_fs_stat(roots->dst, DR_MARKER_NAME, &m) == -ENOENT)
 		return 0;
-	int rc = dr_marker_open(&run->marker, roots->dst, err);
+	int rc = dr_marker_open(&run->marker, roots->dst, durable(run), err);
 	if (rc < 0)
 		return rc;
 	/* What the interrupted run wrote has to reach the disk too. */
 	atomic_store(&run->changing, true);
-	if (run->marker.distrust)
+	run->distrust = run->marker.distrust;
+	run->distrust_since = run->marker.since;
+	if (run->distrust)
 		dr_report_note(&run->report, DR_NOTE_WARNING,
 		               "the last run was cut off by a crash of the machine: files it may not have finished writing "
 		               "are copied again");
@@ -314,6 +321,10 @@ static int set_up(struct dr_run *run, const struct dr_roots *roots, struct dr_er
 {
 	const struct dr_sync_options *o = run->options;
 	run->src_dev = roots->src_meta.dev;
+	run->src_ino = roots->src_meta.ino;
+	int n = getgroups(0, NULL);
+	run->groups = calloc((size_t)(n > 0 ? n : 1), sizeof *run->groups);
+	run->n_groups = run->groups ? getgroups(n, run->groups) : 0;
 	run->dst_dev = roots->dst_meta.dev;
 	run->dst_ino = roots->dst_meta.ino;
 	run->what = wanted_attributes(o);
@@ -450,7 +461,16 @@ static int run_pass(struct dr_run *run)
 	atomic_store(&run->listings, 1);
 	dr_dir_ref(run->root); /* the tasks let go of theirs */
 	dr_pool_seed(run->pool, &run->root->task);
-	return dr_pool_run(run->pool);
+	int rc = dr_pool_run(run->pool);
+	/* Hard links that waited for a better first name, and none came. */
+	for (struct dr_link_wait *w; rc == 0 && (w = dr_links_patient(run->links));) {
+		for (struct dr_link_wait *next; w; w = next) {
+			next = w->next;
+			dr_pool_seed(run->pool, dr_settle_waiting(w));
+		}
+		rc = dr_pool_run(run->pool);
+	}
+	return rc;
 }
 
 /* --max-delete=N%: how much would go is known now. */
@@ -483,7 +503,7 @@ static int settle_on_disk(struct dr_run *run, const struct dr_roots *roots)
 	if (!atomic_load(&run->changing) || run->options->dry_run)
 		return 0;
 	atomic_store(&run->syncing, true);
-	int rc = run->options->fsync == DR_FSYNC_NONE ? 0 : sync_devices(run);
+	int rc = durable(run) ? sync_devices(run) : 0;
 	if (rc < 0)
 		return rc;
 	/* Interrupted: what was not reached may still be in doubt. */
@@ -532,9 +552,9 @@ static int work(struct dr_run *run, const struct dr_roots *roots, struct dr_summ
 {
 	const struct dr_observer *observer = run->report.observer;
 	struct ticker ticks, checkpoints;
-	bool durable = run->options->fsync != DR_FSYNC_NONE && !run->options->dry_run;
+	bool checkpointed = durable(run) && !run->options->dry_run;
 	ticker_start(&ticks, run, observer->tick ? (int64_t)observer->tick_ms * 1000000 : 0, tell_progress);
-	ticker_start(&checkpoints, run, durable ? CHECKPOINT_S * 1000000000LL : 0, checkpoint);
+	ticker_start(&checkpoints, run, checkpointed ? CHECKPOINT_S * 1000000000LL : 0, checkpoint);
 	int rc = run_pass(run);
 	if (rc == 0)
 		rc = run_delete_pass(run, roots);
@@ -574,6 +594,7 @@ int dr_sync_run(const struct dr_sync_options *options, const struct dr_observer 
 	*ret_summary = (struct dr_summary){.outcome = DR_OUTCOME_FATAL};
 	mallopt(M_ARENA_MAX, 8); /* not one for each of many workers */
 	dr_fs_init();
+	dr_temp_begin_run();
 	dr_report_init(&run.report, observer ? observer : &nobody);
 	dr_devices_init(&run.devices);
 	dr_rate_init(&run.rate, options->bwlimit_bytes_per_s);
@@ -592,11 +613,13 @@ int dr_sync_run(const struct dr_sync_options *options, const struct dr_observer 
 	dr_marker_leave(&run.marker);
 	free_hands(&run);
 	dr_aio_system_destroy(run.aio_system);
+	free(run.groups);
 	dr_links_destroy(run.links);
 	dr_devices_finish(&run.devices);
 	dr_blocks_finish(&run.blocks);
 	dr_report_finish(&run.report);
 	dr_roots_finish(&roots);
 	umask(run.umask);
+	atomic_store(&stop_request, 0); /* it was for this run */
 	return rc;
 }

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "engine/temp.h"
 
-#include <pthread.h>
 #include <stdatomic.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -15,9 +14,8 @@
 #define RUN_LEN 16
 
 static uint64_t run;
-static pthread_once_t once = PTHREAD_ONCE_INIT;
 
-static void choose_run(void)
+void dr_temp_begin_run(void)
 {
 	if (getrandom(&run, sizeof run, GRND_NONBLOCK) != sizeof run)
 		run = (uint64_t)time(NULL) << 24 ^ (uint64_t)getpid();
@@ -26,7 +24,6 @@ static void choose_run(void)
 void dr_temp_name(char ret[DR_TEMP_NAME_BYTES])
 {
 	static atomic_ulong number;
-	pthread_once(&once, choose_run);
 	snprintf(ret, DR_TEMP_NAME_BYTES, PREFIX "%016llx.%lx", (unsigned long long)run,
 	         atomic_fetch_add_explicit(&number, 1, memory_order_relaxed));
 }
@@ -44,7 +41,6 @@ bool dr_temp_is(const char *name, size_t len)
 bool dr_temp_is_ours(const char *name)
 {
 	char text[RUN_LEN + 1];
-	pthread_once(&once, choose_run);
 	snprintf(text, sizeof text, "%016llx", (unsigned long long)run);
 	return !strncmp(name, PREFIX, PREFIX_LEN) && !strncmp(name + PREFIX_LEN, text, RUN_LEN);
 }

@@ -12,6 +12,9 @@
 #define DR_TEMP_NAME_BYTES 40
 #define DR_MARKER_NAME ".drover.run"
 
+/* Chooses the run's digits: what an earlier run of the same process left is not ours. Before the run's threads start. */
+void dr_temp_begin_run(void);
+
 /* A name that no one else has: of this run, never given before. Any thread. */
 void dr_temp_name(char ret[DR_TEMP_NAME_BYTES]);
 

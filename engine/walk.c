@@ -147,8 +147,8 @@ static void push_batches(struct dr_hand *hand, struct dr_dir *dir, const struct 
 			dr_pool_push(hand->worker, &b->task);
 		} else {
 			dr_fail(hand, dir, "", DR_SRC, "list", -ENOMEM);
-			if (dir->stage[0])
-				atomic_fetch_sub(&dir->stage_pending, 1);
+			if (dir->stage[0] && atomic_fetch_sub(&dir->stage_pending, 1) == 1)
+				dr_place_publish(hand, dir);
 			atomic_fetch_sub(&dir->pending, 1);
 			listed_one(hand->run);
 		}
@@ -176,13 +176,24 @@ static bool root_may_be_empty(struct dr_hand *hand, const struct dr_dir *dir)
 	return false;
 }
 
+/* A directory that is gone is no failure, but nothing is deleted for it. */
+static void source_failed(struct dr_hand *hand, struct dr_dir *dir, const char *operation, int rc)
+{
+	if (rc != -ENOENT) {
+		dr_fail(hand, dir, "", DR_SRC, operation, rc);
+		return;
+	}
+	DR_ADD(&hand->tally, vanished, 1);
+	atomic_store(&dir->failed, true);
+}
+
 /* One bufferful. True: there is more. */
 static bool list_some(struct dr_hand *hand, struct dr_dir *dir, int fd, bool first)
 {
 	bool end;
 	ssize_t filled = fill_listing(hand, fd, &end);
 	if (filled < 0) {
-		dr_fail(hand, dir, "", DR_SRC, "list", (int)filled);
+		source_failed(hand, dir, "list", (int)filled);
 		if (first)
 			dr_place_prepare(hand, dir, false);
 		return false;
@@ -208,7 +219,8 @@ static bool list_some(struct dr_hand *hand, struct dr_dir *dir, int fd, bool fir
 		if (more)
 			dr_pool_push(hand->worker, &dir->task);
 		push_batches(hand, dir, names, n);
-		if (dir->stage[0] && n == 0)
+		/* With batches, whoever ends the last one gives it its name. */
+		if (n == 0 && dir->stage[0])
 			dr_place_publish(hand, dir);
 		dr_dir_done(hand, dir);
 	}
@@ -237,12 +249,7 @@ void dr_walk_run(struct dr_task *task, struct dr_worker *worker)
 	int fd = first ? dr_dir_pin(&hand->run->dirs, dir, DR_SRC) : dir->side[DR_SRC].fd;
 	if (fd < 0) {
 		dir->dst_state = DR_DST_NONE;
-		if (fd == -ENOENT) {
-			DR_ADD(&hand->tally, vanished, 1);
-			atomic_store(&dir->failed, true);
-		} else {
-			dr_fail(hand, dir, "", DR_SRC, "open directory", fd);
-		}
+		source_failed(hand, dir, "open directory", fd);
 		end_listing(hand, dir);
 		return;
 	}
