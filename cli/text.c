@@ -73,7 +73,7 @@ bool dr_text_next(const char **text, struct dr_text_unit *ret)
 
 	if (!byte)
 		return false;
-	bool looks_escaped = byte == '\\' && is_octal(at[1]) && is_octal(at[2]) && is_octal(at[3]);
+	bool looks_escaped = byte == '\\' && at[1] == '#' && is_octal(at[2]) && is_octal(at[3]) && is_octal(at[4]);
 	size_t len = is_utf8 || byte < 0x80 ? dr_text_utf8_len(at, &code) : 0;
 	int columns = len && !looks_escaped ? wcwidth((wchar_t)code) : -1;
 	if (columns >= 0) {
@@ -84,11 +84,12 @@ bool dr_text_next(const char **text, struct dr_text_unit *ret)
 		return true;
 	}
 	ret->bytes[0] = '\\';
-	ret->bytes[1] = (char)('0' + (byte >> 6));
-	ret->bytes[2] = (char)('0' + (byte >> 3 & 7));
-	ret->bytes[3] = (char)('0' + (byte & 7));
-	ret->len_bytes = 4;
-	ret->columns = 4;
+	ret->bytes[1] = '#';
+	ret->bytes[2] = (char)('0' + (byte >> 6));
+	ret->bytes[3] = (char)('0' + (byte >> 3 & 7));
+	ret->bytes[4] = (char)('0' + (byte & 7));
+	ret->len_bytes = 5;
+	ret->columns = 5;
 	*text = at + 1;
 	return true;
 }

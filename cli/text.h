@@ -27,7 +27,7 @@ bool dr_text_is_utf8(void);
 size_t dr_text_utf8_len(const char *text, uint32_t *ret_code);
 
 struct dr_text_unit {
-	char bytes[4];
+	char bytes[5];
 	unsigned char len_bytes;
 	unsigned char columns; /* 0: combines with the unit before */
 };

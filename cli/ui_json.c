@@ -196,7 +196,7 @@ static void json_change(struct dr_ui *ui, const struct dr_change *change)
 		char hex[2 * sizeof change->digest + 1];
 		for (size_t i = 0; i < sizeof change->digest; i++)
 			snprintf(hex + 2 * i, 3, "%02x", change->digest[i]);
-		set_text(event, "xxh3_128", hex);
+		set_text(event, change->digest_pages ? "xxh3_128_pages" : "xxh3_128", hex);
 	}
 	emit(json_of(ui), event);
 }

@@ -138,6 +138,10 @@ static bool may_clone(const struct dr_item *item)
 static void copy_dry(struct dr_hand *hand, const struct dr_item *item, const struct dr_diff *diff)
 {
 	struct dr_link_place place = {0};
+	if (dr_put_dry(hand, item) < 0) {
+		dr_unsettled(hand, item);
+		return;
+	}
 	if (item->first_link)
 		dr_put_place(hand, item, &item->have, &place);
 	dr_report_change(&hand->run->report, item->dir, item->entry->name, diff, &item->want, NULL, NULL);

@@ -55,6 +55,7 @@ struct dr_dir {
 	enum dr_dst_state dst_state;
 	bool removing;      /* only at the destination, being deleted: meta is the destination's */
 	bool quiet;         /* removing a left-over: not reported */
+	bool made_way;      /* removing what something else replaced: itself not reported */
 	bool mount_point;   /* --one-file-system: made, not entered */
 	bool listing;       /* the source is listed in several steps; keeps a pin */
 	bool replaces;      /* something else, with replaced_flags, has the name at the destination */

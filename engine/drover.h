@@ -74,7 +74,8 @@ struct dr_change {
 	const char *target; /* symlink target, or the path a hard link leads to; else NULL */
 	char itemize[12];   /* rsync's 11 characters, e.g. ">f+++++++++"; "*deleting  " */
 	uint64_t size_bytes;
-	bool has_digest; /* the content passed through drover */
+	bool has_digest;   /* the content passed through drover */
+	bool digest_pages; /* of pages, not plain: see base/digest.h */
 	uint8_t digest[16];
 };
 

@@ -268,6 +268,32 @@ static int replace_with_dir(const struct dr_item *item, const char *temp)
 	return dr_fs_rename(item->dst_fd, temp, name, false);
 }
 
+static int fail_in_the_way(struct dr_hand *hand, const struct dr_item *item)
+{
+	dr_fail_words(hand, item->dir, item->entry->name, DR_DST, "replace",
+	              hand->run->options->del ? "a directory with more entries than --max-delete allows is in the way"
+	                                      : "a directory that is not empty is in the way (--delete removes it)");
+	return -ENOTEMPTY;
+}
+
+int dr_put_dry(struct dr_hand *hand, const struct dr_item *item)
+{
+	const char *name = item->entry->name;
+	char listing[4096];
+	struct dr_name n;
+	size_t at = 0;
+	if (!item->exists || !dr_is_dir(&item->have))
+		return 0;
+	int fd DR_CLOSE = dr_fs_open_dir(item->dst_fd, name);
+	ssize_t filled = fd < 0 ? 0 : dr_fs_getdents(fd, listing, sizeof listing);
+	if (filled <= 0 || !dr_fs_next(listing, (size_t)filled, &at, &n))
+		return 0;
+	if (!hand->run->options->del || !dr_remove_may_replace(hand, item->dst_fd, name))
+		return fail_in_the_way(hand, item);
+	dr_remove_look(hand, item->dir, name, &item->have);
+	return 0;
+}
+
 int dr_put_rename(struct dr_hand *hand, const struct dr_item *item, const char *temp, bool temp_is_dir)
 {
 	const char *name = item->entry->name;
@@ -290,9 +316,7 @@ int dr_put_rename(struct dr_hand *hand, const struct dr_item *item, const char *
 		rc = dr_fs_rename(item->dst_fd, temp, name, false);
 	dr_note_space(hand->run, rc);
 	if (rc == -ENOTEMPTY && over_dir)
-		dr_fail_words(hand, item->dir, name, DR_DST, "replace",
-		              hand->run->options->del ? "a directory with more entries than --max-delete allows is in the way"
-		                                      : "a directory that is not empty is in the way (--delete removes it)");
+		fail_in_the_way(hand, item);
 	else if (rc < 0)
 		dr_fail(hand, item->dir, name, DR_DST, "rename", rc);
 	return rc;

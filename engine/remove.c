@@ -41,6 +41,17 @@ static bool within_limit(struct dr_hand *hand)
 	return false;
 }
 
+/* Left-overs go even after a stop: they are litter. */
+static bool stopped(const struct dr_run *run, const struct dr_dir *dir)
+{
+	int stop = atomic_load_explicit(run->stop, memory_order_relaxed);
+	if (dir->quiet)
+		return stop < 0;
+	while (stop > 0 && dir->removing && !dir->made_way)
+		dir = dir->parent;
+	return stop < 0 || (stop > 0 && !dir->made_way);
+}
+
 static bool only_looks(const struct dr_run *run)
 {
 	return run->options->dry_run || run->count_deletes;
@@ -102,6 +113,7 @@ static void push_subtree(struct dr_hand *hand, struct dr_dir *dir, const char *n
 	}
 	child->task.run = remove_run;
 	snprintf(child->stage, sizeof child->stage, "%s", temp);
+	child->made_way = *temp;
 	child->removing = true;
 	child->quiet = quiet;
 	child->dst_state = DR_DST_OLD;
@@ -179,11 +191,11 @@ static void remove_run(struct dr_task *task, struct dr_worker *worker)
 	hand->worker = worker;
 	int fd = dir->listing ? dir->side[DR_DST].fd : pin_to_remove(hand, dir);
 	ssize_t filled = fd;
-	if (dr_stopped(hand->run))
+	if (stopped(hand->run, dir))
 		atomic_store(&dir->failed, true);
 	else if (fd >= 0)
 		filled = dr_fs_getdents(fd, hand->listing, DR_LISTING_BYTES);
-	if (filled <= 0 || dr_stopped(hand->run)) {
+	if (filled <= 0 || stopped(hand->run, dir)) {
 		if (filled < 0)
 			dr_fail(hand, dir, "", DR_DST, fd < 0 ? "open directory" : "list", (int)filled);
 		if (fd >= 0)
@@ -203,7 +215,7 @@ static void remove_run(struct dr_task *task, struct dr_worker *worker)
 	}
 	memcpy(listing, hand->listing, (size_t)filled);
 	struct dr_name n;
-	for (size_t at = 0; dr_fs_next(listing, (size_t)filled, &at, &n) && !dr_stopped(hand->run);) {
+	for (size_t at = 0; dr_fs_next(listing, (size_t)filled, &at, &n) && !stopped(hand->run, dir);) {
 		if (!dir->quiet)
 			atomic_fetch_add_explicit(&hand->run->dst_seen, 1, memory_order_relaxed);
 		if (dir->quiet)
@@ -223,7 +235,7 @@ void dr_remove_finish(struct dr_hand *hand, struct dr_dir *dir)
 		atomic_store(&parent->failed, true);
 		return;
 	}
-	if (!dir->quiet && !within_limit(hand)) {
+	if (!dir->quiet && !dir->made_way && !within_limit(hand)) {
 		atomic_store(&parent->failed, true);
 		return;
 	}
@@ -241,7 +253,7 @@ void dr_remove_finish(struct dr_hand *hand, struct dr_dir *dir)
 	}
 	if (rc < 0 && rc != -ENOENT)
 		dr_fail(hand, dir, "", DR_DST, "delete", rc);
-	else
+	else if (!dir->made_way)
 		count_deleted(hand, dir, "", true);
 }
 
@@ -290,6 +302,11 @@ void dr_remove_replaced(struct dr_hand *hand, struct dr_dir *dir, int dst_fd, co
 		dr_fail(hand, dir, temp, DR_DST, "delete", rc);
 	else
 		push_subtree(hand, dir, name, temp, &meta, false);
+}
+
+void dr_remove_look(struct dr_hand *hand, struct dr_dir *dir, const char *name, const struct dr_meta *meta)
+{
+	push_subtree(hand, dir, name, name, meta, false);
 }
 
 void dr_remove_count(struct dr_hand *hand, int dst_fd, const char *name)

@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/digest.h"
 #include "engine/diff.h"
 
 const char *dr_loss_name(enum dr_loss loss)
@@ -93,7 +94,8 @@ void dr_report_change(struct dr_report *report, const struct dr_dir *dir, const 
 {
 	if (!report->observer->wants_changes || !report->observer->change)
 		return;
-	struct dr_change change = {.target = target, .size_bytes = meta->size_bytes, .has_digest = digest != NULL};
+	struct dr_change change = {.target = target, .size_bytes = meta->size_bytes, .has_digest = digest != NULL,
+	                           .digest_pages = meta->size_bytes > DR_DIGEST_PLAIN_BYTES};
 	if (digest)
 		memcpy(change.digest, digest, sizeof change.digest);
 	dr_diff_itemize(diff, meta, change.itemize);

@@ -207,6 +207,8 @@ int dr_put_commit(struct dr_hand *hand, struct dr_put *put, const struct dr_xatt
 void dr_put_abort(struct dr_put *put);
 /* Gives `temp`, an entry in the item's directory, the item's name, whatever has it now. Reports. */
 int dr_put_rename(struct dr_hand *hand, const struct dr_item *item, const char *temp, bool temp_is_dir);
+/* In a dry run, instead of making and renaming: reports what would fail, and what would be deleted. */
+int dr_put_dry(struct dr_hand *hand, const struct dr_item *item);
 /* The item's name at the destination as a place to link to. */
 int dr_put_place(struct dr_hand *hand, const struct dr_item *item, const struct dr_meta *dst,
                  struct dr_link_place *ret);
@@ -235,6 +237,8 @@ void dr_remove_extra(struct dr_hand *hand, struct dr_dir *dir);
 bool dr_remove_may_replace(const struct dr_hand *hand, int dst_fd, const char *name);
 /* It has made way, under the name temp: deletes it. */
 void dr_remove_replaced(struct dr_hand *hand, struct dr_dir *dir, int dst_fd, const char *name, const char *temp);
+/* A dry run: says what would be deleted of it. */
+void dr_remove_look(struct dr_hand *hand, struct dr_dir *dir, const char *name, const struct dr_meta *meta);
 /* It would make way: counts its entries for --max-delete=N%. */
 void dr_remove_count(struct dr_hand *hand, int dst_fd, const char *name);
 /* Removes a whole subtree, in parallel; counts in dir's pending. quiet: a left-over, not reported. */

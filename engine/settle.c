@@ -471,8 +471,13 @@ static void settle_new_node(struct dr_hand *hand, const struct dr_item *item, st
 			dr_unsettled(hand, item);
 			return;
 		}
-	} else if (item->first_link) {
-		dr_put_place(hand, item, &item->have, &place);
+	} else {
+		if (dr_put_dry(hand, item) < 0) {
+			dr_unsettled(hand, item);
+			return;
+		}
+		if (item->first_link)
+			dr_put_place(hand, item, &item->have, &place);
 	}
 	report(hand, item, &diff, target);
 	dr_settled(hand, item, &diff, place.path.text ? &place : NULL);

@@ -1,0 +1,116 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What every end-to-end test starts from: the binary, a place to work in, the fault helpers."""
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+sys.dont_write_bytecode = True
+
+from drover import Drover, wait_until  # noqa: E402
+from lab import Lab, enter_private_mounts, require, wipe  # noqa: E402
+
+HERE = Path(__file__).resolve().parent
+FAULTS = HERE.parent / "faults"
+
+
+@pytest.fixture(scope="session")
+def lab():
+    if os.geteuid() != 0:
+        pytest.skip("needs root, to mount file systems and to make owners and devices")
+    require("rsync", "setfacl", "getfattr", "chattr", "mount")
+    enter_private_mounts()
+    os.umask(0o022)
+    made = Lab()
+    yield made
+    made.close()
+
+
+@pytest.fixture(scope="session")
+def drover(lab):
+    """The binary: $DROVER, or the one in the default build folder. Copied to where any user may run it."""
+    binary = Path(os.environ.get("DROVER", HERE.parent.parent / "build/cli/drover"))
+    if not binary.is_file():
+        pytest.exit(f"no drover at {binary}: build it, or name it in $DROVER", returncode=3)
+    copy = lab.folder("bin") / "drover"
+    shutil.copy(binary, copy)
+    return Drover(copy, lab.folder("home"))
+
+
+@pytest.fixture
+def on(lab):
+    """on("xfs"): a new empty directory on a file system of that kind."""
+    used = []
+
+    def fresh(fs):
+        used.append(lab.volume(fs).fresh())
+        return used[-1]
+
+    yield fresh
+    for path in used:
+        wipe(path)
+
+
+@pytest.fixture
+def work(on):
+    """A new empty directory on ext4, where most tests happen."""
+    return on("ext4")
+
+
+@pytest.fixture
+def src(work):
+    """The source: an empty directory."""
+    (work / "src").mkdir()
+    return work / "src"
+
+
+@pytest.fixture
+def dst(work):
+    """The destination: not there yet."""
+    return work / "dst"
+
+
+@pytest.fixture(scope="session")
+def helper(lab):
+    """helper("faultfs"): the path of a program built from tests/faults."""
+    built = {}
+
+    def build(name):
+        if name not in built:
+            require("cc", "pkg-config")
+            flags = []
+            if name == "faultfs":
+                asked = subprocess.run(["pkg-config", "--cflags", "--libs", "fuse3"], capture_output=True, text=True)
+                if asked.returncode != 0:
+                    pytest.skip("libfuse3-dev is not installed")
+                flags = asked.stdout.split()
+            program = lab.folder("faults") / name
+            subprocess.run(["cc", "-O2", "-Wall", "-Wextra", "-o", program, FAULTS / f"{name}.c", *flags], check=True)
+            built[name] = program
+        return built[name]
+
+    return build
+
+
+@pytest.fixture
+def faulty(lab, helper):
+    """faulty(DIR, RULE...): a mount that shows DIR, with faults (see tests/faults/faultfs.c)."""
+    if not os.path.exists("/dev/fuse"):
+        pytest.skip("no /dev/fuse")
+    mounted = []
+
+    def mount(source, *rules):
+        point = lab.folder("faulty")
+        process = subprocess.Popen([helper("faultfs"), source, point, *rules])
+        mounted.append((point, process))
+        wait_until(lambda: os.path.ismount(point) or process.poll() is not None, "the FUSE mount is there")
+        assert process.poll() is None, "faultfs ended"
+        return point
+
+    yield mount
+    for point, process in reversed(mounted):
+        subprocess.run(["umount", "-l", point], check=True)
+        process.wait(30)

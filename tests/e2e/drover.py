@@ -1,0 +1,136 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Runs the drover binary and reads what it says."""
+import json
+import os
+import re
+import resource
+import subprocess
+import tempfile
+import time
+from dataclasses import dataclass
+
+TIMEOUT_S = 120
+
+_ENTRY_ERROR = re.compile(
+    r"drover: (?P<side>source|destination): (?P<path>.*): (?P<operation>[^:]+): (?P<reason>[^:]+)")
+
+
+@dataclass
+class Result:
+    """How a run ended."""
+    command: list
+    code: int
+    out: bytes
+    err: str
+
+    @property
+    def lines(self):
+        return self.out.splitlines()
+
+    @property
+    def errors(self):
+        """The entries that failed, as (side, path, operation, reason)."""
+        return [match.group("side", "path", "operation", "reason")
+                for match in map(_ENTRY_ERROR.fullmatch, self.err.splitlines()) if match]
+
+    def failed(self, path):
+        """The error for that path; there has to be exactly one."""
+        found = [error for error in self.errors if error[1] == path]
+        assert len(found) == 1, f"want one error for {path!r}\n{self}"
+        return found[0]
+
+    def events(self, kind=None):
+        """The objects of a --json run."""
+        objects = [json.loads(line.decode("utf-8")) for line in self.lines]
+        return [one for one in objects if kind in (None, one["event"])]
+
+    def __str__(self):
+        return (f"command: {' '.join(map(str, self.command))}\nexit code: {self.code}\n"
+                f"stdout: {self.out[-2000:].decode(errors='replace')}\nstderr: {self.err[-3000:]}")
+
+
+class Drover:
+    """The binary under test, in an environment of its own."""
+
+    def __init__(self, binary, home):
+        self.binary = binary
+        self.folder = home  # relative paths of a test lead nowhere else
+        self.environment = {
+            "PATH": os.environ["PATH"], "LC_ALL": "C.UTF-8", "HOME": str(home), "XDG_STATE_HOME": str(home),
+            **{name: value for name, value in os.environ.items() if name.endswith("SAN_OPTIONS")}}
+
+    def run(self, *arguments, code=0, prefix=(), files=None, folder=None, timeout_s=TIMEOUT_S):
+        """Runs to the end. `code` is the exit status it must have, or several that it may have; None: any, a signal
+        included. `prefix` is a command to run it under, `files` its limit of descriptors, `folder` where it runs."""
+        command = [*prefix, self.binary, *arguments]
+        finished = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, timeout=timeout_s,
+                                  env=self.environment, cwd=folder or self.folder, preexec_fn=_limit(files))
+        result = Result(command, finished.returncode, finished.stdout, _text(finished.stderr))
+        result_ok(result, code)
+        return result
+
+    def sync(self, *arguments, **options):
+        return self.run("sync", *arguments, **options)
+
+    def start(self, *arguments, prefix=()):
+        return Running([*prefix, self.binary, "sync", *arguments], self.environment, self.folder)
+
+
+class Running:
+    """A run that goes on beside the test."""
+
+    def __init__(self, command, environment, folder):
+        self.command = command
+        self._out, self._err = tempfile.TemporaryFile(), tempfile.TemporaryFile()
+        self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=self._out, stderr=self._err,
+                                        env=environment, cwd=folder)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        if self.process.poll() is None:
+            self.process.kill()
+            self.process.wait()
+        self._out.close()
+        self._err.close()
+
+    def until(self, happened, words, timeout_s=30):
+        """Waits while the run goes on until happened() says so."""
+        wait_until(lambda: happened() or self.process.poll() is not None, words, timeout_s)
+        assert happened(), f"ended before {words}\n{self.end(code=None)}"
+
+    def end(self, code=0, timeout_s=TIMEOUT_S):
+        self.process.wait(timeout_s)
+        outputs = []
+        for file in (self._out, self._err):
+            file.seek(0)
+            outputs.append(file.read())
+        result = Result(self.command, self.process.returncode, outputs[0], _text(outputs[1]))
+        result_ok(result, code)
+        return result
+
+
+def result_ok(result, code):
+    assert "Sanitizer" not in result.err, str(result)
+    if code is not None:
+        wanted = code if isinstance(code, tuple) else (code,)
+        assert result.code in wanted, f"want exit code {code}\n{result}"
+
+
+def wait_until(happened, words, timeout_s=30):
+    """Polls, with a deadline."""
+    deadline = time.monotonic() + timeout_s
+    while not happened():
+        assert time.monotonic() < deadline, f"waited in vain until {words}"
+        time.sleep(0.002)
+
+
+def _limit(files):
+    if files is None:
+        return None
+    return lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (files, files))
+
+
+def _text(raw):
+    return raw.decode("utf-8", errors="surrogateescape")
