@@ -198,7 +198,11 @@ static void digest_block(struct dr_xfer *x, const struct dr_aio_op *op)
 	pthread_mutex_unlock(&x->lock);
 }
 
-/* A block was read: digest, then write. False: the slot is free again. */
+/*
+ * A block was read: digest, then write. On a local file system a buffered write
+ * is a copy in memory: done here and now, because io_uring hands it to a kernel
+ * thread. Where it is a round trip, it is queued. False: the slot is free again.
+ */
 static bool write_block(struct dr_hand *hand, struct dr_xfer *x, struct slot *slot)
 {
 	struct dr_aio_op *op = &slot->op;
@@ -214,6 +218,10 @@ static bool write_block(struct dr_hand *hand, struct dr_xfer *x, struct slot *sl
 	digest_block(x, op);
 	op->kind = DR_AIO_WRITE;
 	op->fd = x->dst;
+	if (!hand->run->remote) {
+		op->result = dr_fs_pwrite_all(x->dst, op->buf, op->len_bytes, op->offset_bytes);
+		return false;
+	}
 	int rc = dr_aio_submit(hand->aio, op);
 	if (rc < 0)
 		set_error(x, DR_DST, "write", rc);
@@ -252,6 +260,7 @@ static void by_blocks(struct dr_hand *hand, struct dr_xfer *x)
 		struct slot *slot = op->user;
 		if (op->kind == DR_AIO_READ && write_block(hand, x, slot))
 			continue;
+		/* Still a read: it failed. */
 		if (op->kind == DR_AIO_WRITE)
 			end_block(hand, x, slot);
 		dr_blocks_give(&hand->run->blocks, slot->block);
