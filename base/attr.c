@@ -175,12 +175,7 @@ static enum dr_attr classify(const char *name)
 	return DR_ATTR_XATTR;
 }
 
-/*
- * Does an NFSv4 ACL say only what the mode says? Servers without ACLs of their
- * own make one up for every file: entries for OWNER@, GROUP@ and EVERYONE@ that
- * are not inherited and whose read, write and execute come whole.
- */
-static bool nfs4_acl_is_mode(const char *value, size_t len)
+bool dr_nfs4_acl_is_mode(const char *value, size_t len)
 {
 	enum { WRITE_DATA = 2, APPEND_DATA = 4, IDENTIFIER_GROUP = 0x40 };
 	uint32_t word[4];
@@ -216,7 +211,7 @@ static void keep_record(struct dr_xattrs *x, const char *name, enum dr_attr kind
 	size_t name_len = strlen(name);
 	char *record = x->records + x->len_bytes, *value = record + RECORD_HEAD + name_len + 1;
 	uint32_t value_len = (uint32_t)len;
-	if (kind == DR_ATTR_NFS4_ACL && nfs4_acl_is_mode(value, len))
+	if (kind == DR_ATTR_NFS4_ACL && dr_nfs4_acl_is_mode(value, len))
 		return;
 	memcpy(record, &value_len, 4);
 	record[4] = (char)kind;

@@ -297,7 +297,7 @@ struct dr_link_wait *dr_links_patient(struct dr_links *l)
 {
 	struct dr_link_wait *all = NULL;
 	pthread_mutex_lock(&l->lock);
-	const ref *buckets = at(l, l->sources.buckets);
+	const ref *buckets = l->n_patient ? at(l, l->sources.buckets) : NULL;
 	for (uint32_t i = 0; l->n_patient && i < l->sources.n_buckets; i++)
 		for (ref r = buckets[i]; r;) {
 			struct link *k = at(l, r);

@@ -81,6 +81,7 @@ struct dr_run {
 	bool delete_only;    /* the second pass of --max-delete=N% */
 	bool count_deletes;  /* its first pass: nothing is deleted yet */
 	uint64_t src_dev, src_ino, dst_dev, dst_ino; /* of the roots */
+	int dst_fd;                                  /* of the destination's, open to the end: root may be made anew */
 	gid_t *groups;                               /* ours */
 	int n_groups;
 	bool distrust;                      /* what the marker of an earlier run said: workers may open a new one */

@@ -230,7 +230,8 @@ static void run_follower(struct dr_task *task, struct dr_worker *worker)
 	struct dr_run *run = hand->run;
 	struct dr_dir *dir = f->dir;
 	hand->worker = worker;
-	struct dr_item item = {.dir = dir, .entry = &f->entry, .src_fd = -1, .dst_fd = -1, .again = true};
+	/* As good as cancelled, unless the directory is there to work in. */
+	struct dr_item item = {.dir = dir, .entry = &f->entry, .src_fd = -ECANCELED, .dst_fd = -1, .again = true};
 	item.want = f->entry.meta;
 	dr_source_map(hand, &item.want);
 	if (dir->dst_state != DR_DST_NONE || run->options->dry_run) {

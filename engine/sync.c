@@ -110,7 +110,7 @@ static int begin_run_change(struct dr_run *run)
 	atomic_store(&run->changing, true);
 	if (run->marker.fd >= 0)
 		return 0;
-	int rc = dr_marker_open(&run->marker, run->root->side[DR_DST].fd, durable(run), &err);
+	int rc = dr_marker_open(&run->marker, run->dst_fd, durable(run), &err);
 	atomic_store(&run->root->touched, true);
 	if (is_full(rc))
 		return 0; /* tried again in the next directory */
@@ -327,6 +327,7 @@ static int set_up(struct dr_run *run, const struct dr_roots *roots, struct dr_er
 	run->n_groups = run->groups ? getgroups(n, run->groups) : 0;
 	run->dst_dev = roots->dst_meta.dev;
 	run->dst_ino = roots->dst_meta.ino;
+	run->dst_fd = roots->dst;
 	run->what = wanted_attributes(o);
 	run->privileged = geteuid() == 0;
 	int dst = roots->dst >= 0 ? roots->dst : roots->dst_parent;
