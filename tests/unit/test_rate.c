@@ -1,0 +1,51 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "base/rate.h"
+
+#include <criterion/criterion.h>
+
+#define MS ((int64_t)1000000)
+
+static struct dr_rate rate;
+static atomic_int stop;
+
+/* How long it takes for n bytes to pass. */
+static int64_t take_ms(size_t n_bytes)
+{
+	int64_t began = dr_now_ns();
+	dr_rate_take(&rate, n_bytes, &stop);
+	return (dr_now_ns() - began) / MS;
+}
+
+Test(rate, without_a_limit_nobody_waits)
+{
+	dr_rate_init(&rate, 0);
+	cr_expect_lt(take_ms((size_t)1 << 40), 50);
+}
+
+Test(rate, bytes_wait_for_their_turn)
+{
+	dr_rate_init(&rate, 1000);
+	take_ms(100); /* the first tenth of a second is given */
+	int64_t ms = take_ms(200);
+	cr_expect_geq(ms, 150);
+	cr_expect_lt(ms, 1000);
+}
+
+Test(rate, a_short_burst_passes_at_once)
+{
+	dr_rate_init(&rate, 1000000);
+	cr_expect_lt(take_ms(50000), 50);
+}
+
+Test(rate, a_stop_ends_the_wait)
+{
+	dr_rate_init(&rate, 1);
+	atomic_store(&stop, 1);
+	cr_expect_lt(take_ms(1000), 500);
+}
+
+Test(rate, time_goes_forward)
+{
+	int64_t a = dr_now_ns(), b = dr_now_ns();
+	cr_expect_geq(b, a);
+}

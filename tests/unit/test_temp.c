@@ -1,0 +1,58 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "engine/temp.h"
+
+#include <criterion/criterion.h>
+
+#include <string.h>
+
+static bool is_temp(const char *name)
+{
+	return dr_temp_is(name, strlen(name));
+}
+
+Test(temp, names_have_the_form_and_are_ours)
+{
+	char name[DR_TEMP_NAME_BYTES];
+	dr_temp_begin_run();
+	dr_temp_name(name);
+	cr_expect(is_temp(name), "%s", name);
+	cr_expect(dr_temp_is_ours(name));
+}
+
+Test(temp, no_name_is_given_twice)
+{
+	char a[DR_TEMP_NAME_BYTES], b[DR_TEMP_NAME_BYTES];
+	dr_temp_begin_run();
+	dr_temp_name(a);
+	dr_temp_name(b);
+	cr_expect_str_neq(a, b);
+}
+
+Test(temp, names_of_an_earlier_run_are_not_ours)
+{
+	char name[DR_TEMP_NAME_BYTES];
+	dr_temp_begin_run();
+	dr_temp_name(name);
+	dr_temp_begin_run();
+	cr_expect(is_temp(name));
+	cr_expect_not(dr_temp_is_ours(name));
+}
+
+Test(temp, other_names_are_users_files)
+{
+	static const char *const names[] = {"",
+					    ".drover.run",
+					    ".drover",
+					    ".drover.0123456789abcdef",
+					    ".drover.0123456789abcdef.",
+					    ".drover.0123456789abcde.1",
+					    ".drover.0123456789abcdef0.1",
+					    ".drover.0123456789ABCDEF.1",
+					    ".drover.0123456789abcdef.1x",
+					    ".drover.0123456789abcdef.1.gz",
+					    ".drover.0123456789abcdef-1",
+					    "x.drover.0123456789abcdef.1"};
+	for (size_t i = 0; i < sizeof names / sizeof names[0]; i++)
+		cr_expect_not(is_temp(names[i]), "%s", names[i]);
+	cr_expect(is_temp(".drover.0123456789abcdef.1"));
+}
