@@ -12,94 +12,10 @@
 #include "walker/filter.h"
 
 #include <errno.h>
+#include <stddef.h>
 #include <string.h>
 
 #define JOBS_MAX 1024
-
-enum {
-	KEY_CHECKSUM = DR_OPTION_LONG,
-	KEY_SIZE_ONLY,
-	KEY_IGNORE_EXISTING,
-	KEY_INPLACE,
-	KEY_DELETE,
-	KEY_MAX_DELETE,
-	KEY_FORCE,
-	KEY_EXCLUDE,
-	KEY_INCLUDE,
-	KEY_EXCLUDE_FROM,
-	KEY_CHOWN,
-	KEY_USERMAP,
-	KEY_GROUPMAP,
-	KEY_NUMERIC_IDS,
-	KEY_NO_OWNER,
-	KEY_NO_PERMS,
-	KEY_NO_TIMES,
-	KEY_NO_ACL,
-	KEY_NO_XATTR,
-	KEY_HARD_LINKS,
-	KEY_NO_HARD_LINKS,
-	KEY_BEST_EFFORT,
-	KEY_BWLIMIT,
-	KEY_FSYNC,
-	KEY_IO,
-	KEY_STATS,
-	KEY_JSON,
-	KEY_LOG_FILE,
-	KEY_HELP,
-};
-
-/* clang-format off */
-static const struct dr_option options[] = {
-	{.help = "What is copied:"},
-	{KEY_CHECKSUM, "checksum", NULL, "compare contents, not size and time"},
-	{KEY_SIZE_ONLY, "size-only", NULL, "compare sizes, not times"},
-	{KEY_IGNORE_EXISTING, "ignore-existing", NULL, "leave files alone that DST has already"},
-	{'u', "update", NULL, "leave files alone that are newer in DST"},
-	{KEY_EXCLUDE, "exclude", "PATTERN", "leave out what matches (rsync's patterns)"},
-	{KEY_INCLUDE, "include", "PATTERN", "but not this; the first match decides"},
-	{KEY_EXCLUDE_FROM, "exclude-from", "FILE", "patterns from FILE, one per line"},
-	{'x', "one-file-system", NULL, "do not enter file systems mounted below SRC"},
-
-	{.help = "How it is written:"},
-	{KEY_INPLACE, "inplace", NULL, "write into existing files, not to new ones"},
-	{KEY_FSYNC, "fsync", "WHEN", "flush to disk: `end` (default), `each`, `none`"},
-
-	{.help = "What is deleted:"},
-	{KEY_DELETE, "delete", NULL, "remove from DST what SRC does not have"},
-	{KEY_MAX_DELETE, "max-delete", "N|N%", "no more than N entries, or per cent of DST's"},
-	{KEY_FORCE, "force", NULL, "delete although SRC is empty or another device"},
-
-	{.help = "Metadata (by default all of it is kept):"},
-	{KEY_CHOWN, "chown", "USER:GROUP", "own everything so; either may be left out"},
-	{KEY_USERMAP, "usermap", "FROM:TO,...", "map owners: names, ids, ranges, patterns"},
-	{KEY_GROUPMAP, "groupmap", "FROM:TO,...", "the same for groups"},
-	{KEY_NUMERIC_IDS, "numeric-ids", NULL, "keep owners as numbers (the default)"},
-	{KEY_NO_OWNER, "no-owner", NULL, "do not set owners and groups"},
-	{KEY_NO_PERMS, "no-perms", NULL, "do not set mode bits"},
-	{KEY_NO_TIMES, "no-times", NULL, "do not set times"},
-	{KEY_NO_ACL, "no-acl", NULL, "do not set ACLs"},
-	{KEY_NO_XATTR, "no-xattr", NULL, "do not set extended attributes"},
-	{KEY_HARD_LINKS, "hard-links", NULL, "keep hard links (the default)"},
-	{KEY_NO_HARD_LINKS, "no-hard-links", NULL, "copy each name of a file on its own"},
-	{KEY_BEST_EFFORT, "best-effort", NULL, "ignore in the exit code what DST cannot hold"},
-
-	{.help = "Load:"},
-	{'j', "jobs", "N", "do N things at once (default: chosen)"},
-	{KEY_IO, "io", "KIND", "`uring`, `threads`, or `auto` (default)"},
-	{KEY_BWLIMIT, "bwlimit", "RATE", "at most RATE per second: 500K, 10M; 0: no limit"},
-
-	{.help = "What is shown:"},
-	{'n', "dry-run", NULL, "change nothing, only show what would be done"},
-	{'i', "itemize", NULL, "show every change, with rsync's codes"},
-	{'v', "verbose", NULL, "show the name of every change, and notes"},
-	{'q', "quiet", NULL, "show errors only"},
-	{KEY_STATS, "stats", NULL, "show all figures at the end"},
-	{KEY_JSON, "json", NULL, "tell everything in JSON, an object per line"},
-	{KEY_LOG_FILE, "log-file", "FILE", "append every change and error to FILE"},
-	{KEY_HELP, "help", NULL, "this text"},
-	{0},
-};
-/* clang-format on */
 
 /* Everything that the command line says. */
 struct request {
@@ -108,8 +24,32 @@ struct request {
 	struct dr_filter *filter;
 	struct dr_idmap *idmap;
 	const char *log_path;
+	bool numeric_ids; /* changes nothing: owners are numbers to drover */
 	bool json, help;
 };
+
+/* ---- values of options ---------------------------------------------------------- */
+
+static int apply_exclude(void *context, const char *value, struct dr_err *err)
+{
+	struct request *request = context;
+
+	return dr_filter_add(request->filter, value, false, err);
+}
+
+static int apply_include(void *context, const char *value, struct dr_err *err)
+{
+	struct request *request = context;
+
+	return dr_filter_add(request->filter, value, true, err);
+}
+
+static int apply_exclude_from(void *context, const char *value, struct dr_err *err)
+{
+	struct request *request = context;
+
+	return dr_filter_add_file(request->filter, value, false, err);
+}
 
 /* Which of these three words value is, or -EINVAL. */
 static int parse_word(const char *const words[3], const char *value, struct dr_err *err)
@@ -120,8 +60,9 @@ static int parse_word(const char *const words[3], const char *value, struct dr_e
 	return dr_err_set(err, -EINVAL, "\"%s\": not one of %s, %s, %s", value, words[0], words[1], words[2]);
 }
 
-static int apply_fsync(struct request *request, const char *value, struct dr_err *err)
+static int apply_fsync(void *context, const char *value, struct dr_err *err)
 {
+	struct request *request = context;
 	static const char *const words[] = {
 	    [DR_FSYNC_END] = "end", [DR_FSYNC_EACH] = "each", [DR_FSYNC_NONE] = "none"};
 	int word = parse_word(words, value, err);
@@ -132,8 +73,9 @@ static int apply_fsync(struct request *request, const char *value, struct dr_err
 	return 0;
 }
 
-static int apply_io(struct request *request, const char *value, struct dr_err *err)
+static int apply_io(void *context, const char *value, struct dr_err *err)
 {
+	struct request *request = context;
 	static const char *const words[] = {
 	    [DR_IO_AUTO] = "auto", [DR_IO_URING] = "uring", [DR_IO_THREADS] = "threads"};
 	int word = parse_word(words, value, err);
@@ -144,117 +86,129 @@ static int apply_io(struct request *request, const char *value, struct dr_err *e
 	return 0;
 }
 
-static int apply(void *context, const struct dr_option *option, const char *value, struct dr_err *err)
+static int apply_max_delete(void *context, const char *value, struct dr_err *err)
+{
+	struct dr_sync_options *sync = &((struct request *)context)->sync;
+
+	return dr_units_parse_limit(value, &sync->max_delete, &sync->max_delete_percent, err);
+}
+
+static int apply_chown(void *context, const char *value, struct dr_err *err)
 {
 	struct request *request = context;
-	struct dr_sync_options *sync = &request->sync;
 
-	switch (option->key) {
-	case KEY_CHECKSUM:
-		sync->checksum = true;
-		return 0;
-	case KEY_SIZE_ONLY:
-		sync->size_only = true;
-		return 0;
-	case KEY_IGNORE_EXISTING:
-		sync->ignore_existing = true;
-		return 0;
-	case 'u':
-		sync->update = true;
-		return 0;
-	case KEY_EXCLUDE:
-		return dr_filter_add(request->filter, value, false, err);
-	case KEY_INCLUDE:
-		return dr_filter_add(request->filter, value, true, err);
-	case KEY_EXCLUDE_FROM:
-		return dr_filter_add_file(request->filter, value, false, err);
-	case 'x':
-		sync->one_file_system = true;
-		return 0;
-	case KEY_INPLACE:
-		sync->inplace = true;
-		return 0;
-	case KEY_FSYNC:
-		return apply_fsync(request, value, err);
-	case KEY_DELETE:
-		sync->del = true;
-		return 0;
-	case KEY_MAX_DELETE:
-		return dr_units_parse_limit(value, &sync->max_delete, &sync->max_delete_percent, err);
-	case KEY_FORCE:
-		sync->force = true;
-		return 0;
-	case KEY_CHOWN:
-		return dr_idmap_chown(request->idmap, value, err);
-	case KEY_USERMAP:
-		return dr_idmap_add_users(request->idmap, value, err);
-	case KEY_GROUPMAP:
-		return dr_idmap_add_groups(request->idmap, value, err);
-	case KEY_NUMERIC_IDS:
-		return 0;
-	case KEY_NO_OWNER:
-		sync->no_owner = true;
-		return 0;
-	case KEY_NO_PERMS:
-		sync->no_perms = true;
-		return 0;
-	case KEY_NO_TIMES:
-		sync->no_times = true;
-		return 0;
-	case KEY_NO_ACL:
-		sync->no_acl = true;
-		return 0;
-	case KEY_NO_XATTR:
-		sync->no_xattr = true;
-		return 0;
-	case KEY_HARD_LINKS:
-		sync->no_hard_links = false;
-		return 0;
-	case KEY_NO_HARD_LINKS:
-		sync->no_hard_links = true;
-		return 0;
-	case KEY_BEST_EFFORT:
-		sync->best_effort = true;
-		return 0;
-	case 'j':
-		return dr_units_parse_uint(value, 1, JOBS_MAX, &sync->jobs, err);
-	case KEY_IO:
-		return apply_io(request, value, err);
-	case KEY_BWLIMIT:
-		return dr_units_parse_rate(value, &sync->bwlimit_bytes_per_s, err);
-	case 'n':
-		sync->dry_run = true;
-		return 0;
-	case 'i':
-		request->ui.itemize = true;
-		return 0;
-	case 'v':
-		request->ui.verbose = true;
-		return 0;
-	case 'q':
-		request->ui.quiet = true;
-		return 0;
-	case KEY_STATS:
-		request->ui.stats = true;
-		return 0;
-	case KEY_JSON:
-		request->json = true;
-		return 0;
-	case KEY_LOG_FILE:
-		request->log_path = value;
-		return 0;
-	case KEY_HELP:
-		request->help = true;
-		return 0;
-	}
-	return dr_err_set(err, -EINVAL, "not implemented"); /* a row of the table without a case here */
+	return dr_idmap_chown(request->idmap, value, err);
 }
+
+static int apply_usermap(void *context, const char *value, struct dr_err *err)
+{
+	struct request *request = context;
+
+	return dr_idmap_add_users(request->idmap, value, err);
+}
+
+static int apply_groupmap(void *context, const char *value, struct dr_err *err)
+{
+	struct request *request = context;
+
+	return dr_idmap_add_groups(request->idmap, value, err);
+}
+
+static int apply_hard_links(void *context, const char *value, struct dr_err *err)
+{
+	struct request *request = context;
+
+	(void)value, (void)err;
+	request->sync.no_hard_links = false;
+	return 0;
+}
+
+static int apply_jobs(void *context, const char *value, struct dr_err *err)
+{
+	struct request *request = context;
+
+	return dr_units_parse_uint(value, 1, JOBS_MAX, &request->sync.jobs, err);
+}
+
+static int apply_bwlimit(void *context, const char *value, struct dr_err *err)
+{
+	struct request *request = context;
+
+	return dr_units_parse_rate(value, &request->sync.bwlimit_bytes_per_s, err);
+}
+
+static int apply_log_file(void *context, const char *value, struct dr_err *err)
+{
+	struct request *request = context;
+
+	(void)err;
+	request->log_path = value;
+	return 0;
+}
+
+/* ---- the table ------------------------------------------------------------------ */
+
+/* clang-format off */
+#define SWITCH(letter, name, member, help) {letter, name, NULL, help, offsetof(struct request, member), NULL}
+#define VALUE(letter, name, arg, apply, help) {letter, name, arg, help, 0, apply}
+
+static const struct dr_option options[] = {
+	{.help = "What is copied:"},
+	SWITCH(0, "checksum", sync.checksum, "compare contents, not size and time"),
+	SWITCH(0, "size-only", sync.size_only, "compare sizes, not times"),
+	SWITCH(0, "ignore-existing", sync.ignore_existing, "leave files alone that DST has already"),
+	SWITCH('u', "update", sync.update, "leave files alone that are newer in DST"),
+	VALUE(0, "exclude", "PATTERN", apply_exclude, "leave out what matches (rsync's patterns)"),
+	VALUE(0, "include", "PATTERN", apply_include, "but not this; the first match decides"),
+	VALUE(0, "exclude-from", "FILE", apply_exclude_from, "patterns from FILE, one per line"),
+	SWITCH('x', "one-file-system", sync.one_file_system, "do not enter file systems mounted below SRC"),
+
+	{.help = "How it is written:"},
+	SWITCH(0, "inplace", sync.inplace, "write into existing files, not to new ones"),
+	VALUE(0, "fsync", "WHEN", apply_fsync, "flush to disk: `end` (default), `each`, `none`"),
+
+	{.help = "What is deleted:"},
+	SWITCH(0, "delete", sync.del, "remove from DST what SRC does not have"),
+	VALUE(0, "max-delete", "N|N%", apply_max_delete, "no more than N entries, or per cent of DST's"),
+	SWITCH(0, "force", sync.force, "delete although SRC is empty or another device"),
+
+	{.help = "Metadata (by default all of it is kept):"},
+	VALUE(0, "chown", "USER:GROUP", apply_chown, "own everything so; either may be left out"),
+	VALUE(0, "usermap", "FROM:TO,...", apply_usermap, "map owners: names, ids, ranges, patterns"),
+	VALUE(0, "groupmap", "FROM:TO,...", apply_groupmap, "the same for groups"),
+	SWITCH(0, "numeric-ids", numeric_ids, "keep owners as numbers (the default)"),
+	SWITCH(0, "no-owner", sync.no_owner, "do not set owners and groups"),
+	SWITCH(0, "no-perms", sync.no_perms, "do not set mode bits and ACLs"),
+	SWITCH(0, "no-times", sync.no_times, "do not set times"),
+	SWITCH(0, "no-acl", sync.no_acl, "do not set ACLs"),
+	SWITCH(0, "no-xattr", sync.no_xattr, "do not set extended attributes"),
+	VALUE(0, "hard-links", NULL, apply_hard_links, "keep hard links (the default)"),
+	SWITCH(0, "no-hard-links", sync.no_hard_links, "copy each name of a file on its own"),
+	SWITCH(0, "best-effort", sync.best_effort, "ignore in the exit code what DST cannot hold"),
+
+	{.help = "Load:"},
+	VALUE('j', "jobs", "N", apply_jobs, "do N things at once (default: chosen)"),
+	VALUE(0, "io", "KIND", apply_io, "`uring`, `threads`, or `auto` (default)"),
+	VALUE(0, "bwlimit", "RATE", apply_bwlimit, "at most RATE per second: 500K, 10M; 0: no limit"),
+
+	{.help = "What is shown:"},
+	SWITCH('n', "dry-run", sync.dry_run, "change nothing, only show what would be done"),
+	SWITCH('i', "itemize", ui.itemize, "show every change, with rsync's codes"),
+	SWITCH('v', "verbose", ui.verbose, "show the name of every change, and notes"),
+	SWITCH('q', "quiet", ui.quiet, "show errors only"),
+	SWITCH(0, "stats", ui.stats, "show all figures at the end"),
+	SWITCH(0, "json", json, "tell everything in JSON, an object per line"),
+	VALUE(0, "log-file", "FILE", apply_log_file, "append every change and error to FILE"),
+	SWITCH(0, "help", help, "this text"),
+	{0},
+};
+/* clang-format on */
 
 static int parse(struct request *request, int argc, char **argv, struct dr_err *err)
 {
 	int first, r;
 
-	r = dr_options_parse(options, argc, argv, apply, request, &first, err);
+	r = dr_options_parse(options, argc, argv, request, &first, err);
 	if (r < 0 || request->help)
 		return r;
 	if (argc - first != 2)

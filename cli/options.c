@@ -8,41 +8,43 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* The table ends with an option that has neither key nor help. */
-static size_t table_len(const struct dr_option *table)
-{
-	size_t n = 0;
+/* What getopt_long() calls a row: its letter, or else its index from here on. */
+#define FIRST_LONG_KEY 256
 
-	while (table[n].key || table[n].help)
-		n++;
-	return n;
+static bool is_end(const struct dr_option *row)
+{
+	return !row->name && !row->help;
+}
+
+static int key_of(const struct dr_option *table, const struct dr_option *row)
+{
+	return row->letter ? row->letter : FIRST_LONG_KEY + (int)(row - table);
 }
 
 static const struct dr_option *find_key(const struct dr_option *table, int key)
 {
-	for (; table->key || table->help; table++)
-		if (key && table->key == key)
-			return table;
+	for (const struct dr_option *row = table; !is_end(row); row++)
+		if (row->name && key_of(table, row) == key)
+			return row;
 	return NULL;
 }
 
-/* The table in getopt's terms: letters need not hold more than two characters and a ':' for each option. */
+/* The table in getopt's terms. letters holds two characters for each row and two more, longs one element more. */
 static void translate(const struct dr_option *table, char *letters, struct option *longs)
 {
 	*letters++ = ':'; /* a missing value is told apart from an unknown option */
-	for (; table->key || table->help; table++) {
-		if (!table->key)
+	for (const struct dr_option *row = table; !is_end(row); row++) {
+		if (!row->name)
 			continue;
 		*longs++ = (struct option){
-		    .name = table->name,
-		    .has_arg = table->arg ? required_argument : no_argument,
-		    .val = table->key,
+		    .name = row->name,
+		    .has_arg = row->arg ? required_argument : no_argument,
+		    .val = key_of(table, row),
 		};
-		if (table->key < DR_OPTION_LONG) {
-			*letters++ = (char)table->key;
-			if (table->arg)
-				*letters++ = ':';
-		}
+		if (row->letter)
+			*letters++ = row->letter;
+		if (row->letter && row->arg)
+			*letters++ = ':';
 	}
 	*letters = '\0';
 	*longs = (struct option){0};
@@ -70,47 +72,56 @@ static int refuse(const struct dr_option *table, int result, char **argv, struct
 			  argv[optind - 1]);
 }
 
-static int parse_one(const struct dr_option *table, int key, char **argv, bool is_long, dr_option_apply apply,
-		     void *context, struct dr_err *err)
+static int apply_one(const struct dr_option *option, void *context, struct dr_err *err)
 {
-	const struct dr_option *option = find_key(table, key);
 	struct dr_err reason = {0};
 
-	if (is_long) {
-		const char *written = as_written(argv) + strlen("--");
-		size_t len = strcspn(written, "=");
-		if (len != strlen(option->name))
-			return dr_err_set(err, -EINVAL, "unknown option --%.*s: is --%s meant?", (int)len,
-					  written, option->name);
+	if (!option->apply) {
+		*(bool *)((char *)context + option->flag_offset) = true;
+		return 0;
 	}
-	int r = apply(context, option, optarg, &reason);
-	if (r < 0)
-		return dr_err_set(err, r, "--%s: %s", option->name, reason.text);
-	return 0;
+	int r = option->apply(context, optarg, &reason);
+	return r < 0 ? dr_err_set(err, r, "--%s: %s", option->name, reason.text) : 0;
 }
 
-int dr_options_parse(const struct dr_option *table, int argc, char **argv, dr_option_apply apply,
-		     void *context, int *ret_first, struct dr_err *err)
+static int refuse_abbreviation(const struct dr_option *option, char **argv, struct dr_err *err)
 {
-	size_t n = table_len(table);
+	const char *written = as_written(argv) + strlen("--");
+	size_t len = strcspn(written, "=");
+
+	if (len == strlen(option->name))
+		return 0;
+	return dr_err_set(err, -EINVAL, "unknown option --%.*s: is --%s meant?", (int)len, written,
+			  option->name);
+}
+
+static int parse_next(const struct dr_option *table, int key, bool is_long, char **argv, void *context,
+		      struct dr_err *err)
+{
+	if (key == '?' || key == ':')
+		return refuse(table, key, argv, err);
+	const struct dr_option *option = find_key(table, key);
+	int r = is_long ? refuse_abbreviation(option, argv, err) : 0;
+	return r < 0 ? r : apply_one(option, context, err);
+}
+
+int dr_options_parse(const struct dr_option *table, int argc, char **argv, void *context, int *ret_first,
+		     struct dr_err *err)
+{
+	size_t n = 0;
+	while (!is_end(&table[n]))
+		n++;
 	char *letters = malloc(2 * n + 2);
 	struct option *longs = calloc(n + 1, sizeof *longs);
-	int r = letters && longs ? 0 : dr_err_sys(err, -ENOMEM, "options");
+	int r = letters && longs ? 0 : dr_err_sys(err, -ENOMEM, "options"), key;
 
 	if (r == 0)
 		translate(table, letters, longs);
 	opterr = 0;
 	optind = 0; /* glibc: start anew */
-	while (r == 0) {
-		int index = -1;
-		int key = getopt_long(argc, argv, letters, longs, &index);
-		if (key == -1)
-			break;
-		if (key == '?' || key == ':')
-			r = refuse(table, key, argv, err);
-		else
-			r = parse_one(table, key, argv, index >= 0, apply, context, err);
-	}
+	for (int index = -1; r == 0 && (key = getopt_long(argc, argv, letters, longs, &index)) != -1;
+	     index = -1)
+		r = parse_next(table, key, index >= 0, argv, context, err);
 	*ret_first = optind;
 	free(letters);
 	free(longs);
@@ -119,16 +130,16 @@ int dr_options_parse(const struct dr_option *table, int argc, char **argv, dr_op
 
 void dr_options_help(FILE *out, const struct dr_option *table)
 {
-	for (; table->key || table->help; table++) {
+	for (; !is_end(table); table++) {
 		char names[64];
-		if (!table->key) {
+		if (!table->name) {
 			fprintf(out, "\n%s\n", table->help);
 			continue;
 		}
 		snprintf(names, sizeof names, "%s%s%s", table->name, table->arg ? "=" : "",
 			 table->arg ? table->arg : "");
-		if (table->key < DR_OPTION_LONG)
-			fprintf(out, "  -%c, --%-23s %s\n", table->key, names, table->help);
+		if (table->letter)
+			fprintf(out, "  -%c, --%-23s %s\n", table->letter, names, table->help);
 		else
 			fprintf(out, "      --%-23s %s\n", names, table->help);
 	}

@@ -73,7 +73,8 @@ bool dr_text_next(const char **text, struct dr_text_unit *ret)
 
 	if (!byte)
 		return false;
-	bool looks_escaped = byte == '\\' && at[1] == '#' && is_octal(at[2]) && is_octal(at[3]) && is_octal(at[4]);
+	bool looks_escaped =
+	    byte == '\\' && at[1] == '#' && is_octal(at[2]) && is_octal(at[3]) && is_octal(at[4]);
 	size_t len = is_utf8 || byte < 0x80 ? dr_text_utf8_len(at, &code) : 0;
 	int columns = len && !looks_escaped ? wcwidth((wchar_t)code) : -1;
 	if (columns >= 0) {

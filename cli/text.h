@@ -5,10 +5,10 @@
  * people goes through here, in units that are safe to show and whose width in
  * columns is known. (JSON has its own rules: ui_json.c.)
  *
- * A unit is a printable character as it is, or one byte written as a backslash
- * and three octal digits: a control character, or one that is no text in this
- * locale. A backslash is written so where three octal digits follow it in the
- * name, so that what is printed can be turned back into the name.
+ * A unit is a printable character as it is, or one byte written as rsync does,
+ * \#ooo with three octal digits: a control character, or what is no text in this
+ * locale. A backslash is written so where the like follows it in the name, so
+ * that what is printed can be turned back into the name.
  */
 #pragma once
 

@@ -67,6 +67,6 @@ void dr_ui_put_failure(FILE *out, const struct dr_failure *failure);
 /* "1,234 files, 5.60 GiB copied in 12 s (456 MiB/s); 3 errors" */
 void dr_ui_put_result(FILE *out, const struct dr_ui_settings *settings, const struct dr_summary *summary);
 
-/* "not kept at the destination: 12 ACLs, 4,000 owners" */
+/* "not kept at the destination: ACLs (12), owners (4,000)" */
 bool dr_ui_has_losses(const struct dr_counts *counts);
 void dr_ui_put_losses(FILE *out, const struct dr_counts *counts);

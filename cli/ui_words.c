@@ -105,7 +105,8 @@ void dr_ui_put_result(FILE *out, const struct dr_ui_settings *settings, const st
 		fprintf(out, ", %s looked at", dr_units_bytes(text, sizeof text, counts->bytes));
 	}
 	fprintf(out, " in %s", dr_units_duration(text, sizeof text, summary->elapsed_s));
-	if (copied_bytes && summary->elapsed_s > 0) {
+	/* Of a few small files no rate can be told. */
+	if (copied_bytes >= 1 << 20 && summary->elapsed_s >= 0.1) {
 		double rate = (double)copied_bytes / summary->elapsed_s;
 		fprintf(out, " (%s/s)", dr_units_bytes(text, sizeof text, (uint64_t)rate));
 	}
@@ -128,8 +129,8 @@ void dr_ui_put_losses(FILE *out, const struct dr_counts *counts)
 	for (int loss = 0; loss < DR_LOSS_COUNT; loss++) {
 		if (!counts->loss[loss])
 			continue;
-		fprintf(out, "%s%s %s", separator, dr_units_count(text, sizeof text, counts->loss[loss]),
-			dr_loss_name((enum dr_loss)loss));
+		fprintf(out, "%s%s (%s)", separator, dr_loss_name((enum dr_loss)loss),
+			dr_units_count(text, sizeof text, counts->loss[loss]));
 		separator = ", ";
 	}
 }
