@@ -1,0 +1,128 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Where the trees lie: an ext4 image of our own, a given directory, and directories with latency; and their caches."""
+import contextlib
+import os
+import pathlib
+import shutil
+import subprocess
+import tempfile
+import time
+
+HERE = pathlib.Path(__file__).resolve().parent
+GIB = 1 << 30
+
+
+def run(*argv, **options):
+    return subprocess.run([str(word) for word in argv], check=True, **options)
+
+
+def output(*argv):
+    return run(*argv, stdout=subprocess.PIPE, text=True).stdout
+
+
+def unmount(path):
+    for _ in range(100):
+        if subprocess.run(['umount', path], stderr=subprocess.DEVNULL, check=False).returncode == 0:
+            return
+        time.sleep(0.1)
+    run('umount', '-l', path)
+
+
+@contextlib.contextmanager
+def image(size_bytes):
+    """A directory on a fresh ext4 file system; direct I/O, so that the host's page cache holds nothing of it twice."""
+    work = pathlib.Path(tempfile.mkdtemp(prefix='drover-bench.', dir=os.environ.get('TMPDIR', '/var/tmp')))
+    file, place = work / 'image', work / 'mnt'
+    place.mkdir()
+    device = None
+    try:
+        run('truncate', '-s', size_bytes, file)
+        # Everything is laid out now: no initialisation in the background during the runs.
+        run('mkfs.ext4', '-q', '-F', '-E', 'lazy_itable_init=0,lazy_journal_init=0', file)
+        device = output('losetup', '--direct-io=on', '--find', '--show', file).strip()
+        run('mount', device, place)
+        try:
+            yield place
+        finally:
+            unmount(place)
+    finally:
+        if device:
+            run('losetup', '-d', device)
+        shutil.rmtree(work)
+
+
+@contextlib.contextmanager
+def directory(given):
+    """A directory of our own inside the given one."""
+    place = pathlib.Path(tempfile.mkdtemp(prefix='drover-bench.', dir=given))
+    try:
+        yield place
+    finally:
+        shutil.rmtree(place)
+
+
+def build(work):
+    """Compiles floor and latencyfs; returns their paths, None for what this machine lacks the parts for."""
+    built = {'floor': None, 'latencyfs': None}
+    parts = {'floor': ['-lpthread']}
+    fuse = subprocess.run(['pkg-config', '--cflags', '--libs', 'fuse3'], stdout=subprocess.PIPE,
+                          stderr=subprocess.DEVNULL, text=True, check=False)
+    if fuse.returncode == 0:
+        parts['latencyfs'] = fuse.stdout.split() + ['-lpthread']
+    for name, flags in parts.items():
+        program = work / name
+        command = ['cc', '-std=gnu17', '-D_GNU_SOURCE', '-O2', '-o', program, HERE / f'{name}.c', *flags]
+        if shutil.which('cc') and subprocess.run(command, check=False).returncode == 0:
+            built[name] = program
+    return built
+
+
+class Latency:
+    """Two directories shown with a delay per operation and the caches an NFS client has."""
+
+    OPTIONS = 'lat=1000,attr_timeout=3,entry_timeout=3,neg_timeout=3,keep_cache'
+
+    def __init__(self, program, place):
+        self.program, self.place = program, place
+
+    @contextlib.contextmanager
+    def mounted(self, source, destination):
+        """Freshly mounted, so nothing is cached; gives the two paths. Their operations are counted at the end."""
+        shown = [self.place / 'slow-source', self.place / 'slow-destination']
+        for real, path in zip((source, destination), shown):
+            path.mkdir(exist_ok=True)
+            # The caller waits until it is mounted: the program goes to the background only then.
+            run(self.program, '-o', f'source={real},stats={path}.stats,{self.OPTIONS}', path)
+        try:
+            yield shown
+        finally:
+            for path in shown:
+                unmount(path)
+
+    def operations(self):
+        """What reached both sides, once they are unmounted and have written their counts."""
+        total = 0
+        for side in ('slow-source', 'slow-destination'):
+            stats = self.place / f'{side}.stats'
+            for _ in range(50):
+                if stats.exists():
+                    break
+                time.sleep(0.1)
+            total += sum(int(line.split()[1]) for line in stats.read_text().splitlines() if line.startswith('total'))
+            stats.unlink()
+        return total
+
+
+def drop_caches():
+    os.sync()
+    pathlib.Path('/proc/sys/vm/drop_caches').write_text('3\n')
+
+
+def warm_up(*roots, contents):
+    """Brings names and attributes, and the files' contents where asked, into the caches."""
+    for root in roots:
+        run('find', root, '-printf', '%s', stdout=subprocess.DEVNULL)
+        if contents:
+            # Holes cost time and memory and warm nothing up.
+            run('sh', '-c', f'find {root} -type f -size -2G -print0 | xargs -0 -r -P2 -n500 cat', stdout=subprocess.DEVNULL)
+    os.sync()
