@@ -194,7 +194,7 @@ static int probe_in(struct dr_holds *h, int parent)
 	if (dir >= 0) {
 		/* A new group would come from a setgid directory otherwise. */
 		fchmod(dir, 0700);
-		int fd DR_CLOSE = openat(dir, "file", O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
+		int fd = openat(dir, "file", O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
 		rc = fd < 0 ? -errno : 0;
 		if (fd >= 0) {
 			try_names(h, dir);
@@ -204,6 +204,7 @@ static int probe_in(struct dr_holds *h, int parent)
 			try_acl(h, fd);
 			try_flags(h, fd);
 			try_owner(h, fd);
+			close(fd); /* NFS would keep an open one under another name */
 		}
 		remove_probe(parent, dir, name);
 	} else {

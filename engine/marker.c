@@ -114,7 +114,7 @@ int dr_marker_open(struct dr_marker *marker, int dir, bool durable, struct dr_er
 {
 	struct dr_marker_text c;
 	char boot[40];
-	*marker = (struct dr_marker){.fd = open_locked(dir, err), .dir = dir};
+	*marker = (struct dr_marker){.fd = open_locked(dir, err), .dir = dir, .durable = durable};
 	if (marker->fd < 0)
 		return marker->fd;
 	read_boot_id(boot);
@@ -157,6 +157,9 @@ int dr_marker_remove(struct dr_marker *marker)
 	if (marker->fd < 0)
 		return 0;
 	int rc = unlinkat(marker->dir, DR_MARKER_NAME, 0) < 0 ? -errno : 0;
+	/* Or a power cut brings it back, and what is on disk would be copied again. */
+	if (rc == 0 && marker->durable && fsync(marker->dir) < 0 && errno != EINVAL)
+		rc = -errno;
 	dr_marker_leave(marker);
 	return rc;
 }
