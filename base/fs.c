@@ -16,7 +16,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-static bool have_openat2;
+static bool have_openat2, privileged;
 
 void dr_closep(int *fd)
 {
@@ -24,21 +24,27 @@ void dr_closep(int *fd)
 		close(*fd);
 }
 
+/* O_NOATIME where we may: looking at a directory is no use of it. */
 static int openat2_dir(int dir, const char *path)
 {
 	struct open_how how = {
-	    .flags = O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NONBLOCK,
+	    .flags = O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NONBLOCK | (privileged ? O_NOATIME : 0),
 	    .resolve = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS,
 	};
 	int fd;
-	do
+	do {
 		fd = (int)syscall(SYS_openat2, dir, path, &how, sizeof how);
-	while (fd < 0 && (errno == EINTR || errno == EAGAIN));
+		if (fd < 0 && errno == EPERM && how.flags & O_NOATIME) {
+			how.flags &= ~(uint64_t)O_NOATIME;
+			errno = EINTR;
+		}
+	} while (fd < 0 && (errno == EINTR || errno == EAGAIN));
 	return fd < 0 ? -errno : fd;
 }
 
 void dr_fs_init(void)
 {
+	privileged = geteuid() == 0;
 	int fd = openat2_dir(AT_FDCWD, ".");
 	have_openat2 = fd >= 0 || (fd != -ENOSYS && fd != -EPERM);
 	if (fd >= 0)

@@ -321,6 +321,7 @@ static void observe(struct audience *audience, struct dr_observer *ret)
 	for (unsigned i = 0; i < audience->n; i++) {
 		const struct dr_ui *ui = audience->uis[i];
 		ret->wants_changes |= ui->wants_changes;
+		ret->wants_estimate |= ui->wants_estimate;
 		if (ui->tick_ms && (!ret->tick_ms || ui->tick_ms < ret->tick_ms))
 			ret->tick_ms = ui->tick_ms;
 	}

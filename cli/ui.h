@@ -31,6 +31,7 @@ struct dr_ui_result {
 struct dr_ui {
 	const struct dr_ui_ops *ops;
 	bool wants_changes;
+	bool wants_estimate; /* of what is left: somebody watches */
 	unsigned tick_ms; /* how often tick() should be called; 0: not at all */
 };
 

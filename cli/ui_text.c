@@ -265,6 +265,7 @@ int dr_ui_text_create(struct dr_ui **ret, const struct dr_ui_settings *settings)
 			return r;
 		}
 		text->ui.tick_ms = DISPLAY_TICK_MS;
+		text->ui.wants_estimate = true;
 		text->err = dr_display_stream(text->display);
 		if (same_terminal(STDOUT_FILENO, STDERR_FILENO))
 			text->out = text->err;

@@ -136,6 +136,7 @@ enum dr_note_level { DR_NOTE_WARNING, DR_NOTE_INFO };
 struct dr_observer {
 	void *context;
 	bool wants_changes; /* change() is called, and paths are built for it */
+	bool wants_estimate; /* count ahead, so that progress can tell what is left */
 	unsigned tick_ms;   /* how often tick() is called; 0: never */
 	void (*change)(void *context, const struct dr_change *change);
 	void (*failure)(void *context, const struct dr_failure *failure);

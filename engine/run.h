@@ -31,6 +31,7 @@
 #include "engine/links.h"
 #include "engine/marker.h"
 #include "engine/report.h"
+#include "engine/scout.h"
 #include "engine/temp.h"
 #include "walker/filter.h"
 
@@ -66,6 +67,7 @@ struct dr_run {
 	struct dr_marker marker;
 	pthread_mutex_t change_lock; /* one dr_begin_change() at a time */
 	struct dr_blocks blocks;
+	struct dr_scout scout;
 	struct dr_aio_system *aio_system;
 	struct dr_pool *pool;
 	struct dr_dir *root;

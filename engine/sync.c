@@ -3,8 +3,9 @@
  * A run from its beginning to its end:
  *
  *     roots ─► checks ─► pool of workers (walk.c and on) ─► sync to disk ─► summary
- *                 │           ▲      ▲
- *                 │           │      └── checkpoint thread: syncs now and then
+ *                 │           ▲    ▲    ▲
+ *                 │           │    │    └── scout: counts ahead, if somebody watches
+ *                 │           │    └── checkpoint thread: syncs now and then
  *                 │           └── tick thread: adds up counters, tells the observer
  *                 └── marker, when the first change is due
  */
@@ -418,6 +419,12 @@ static void add_up(const struct dr_run *run, struct dr_counts *ret)
 		dr_tally_sum(ret, &run->hands[i].tally);
 }
 
+static void raise_to(uint64_t *count, uint64_t least)
+{
+	if (*count < least)
+		*count = least;
+}
+
 static void tell_progress(struct dr_run *run)
 {
 	const struct dr_observer *observer = run->report.observer;
@@ -429,6 +436,13 @@ static void tell_progress(struct dr_run *run)
 	    .jobs_busy = dr_pool_busy(run->pool),
 	};
 	add_up(run, &p.counts);
+	if (atomic_load(&run->scout.complete) && !p.walk_complete) {
+		/* What came or went since it was counted is not in it; it is an estimate. */
+		raise_to(&p.counts.dirs, atomic_load(&run->scout.dirs));
+		raise_to(&p.counts.files, atomic_load(&run->scout.files));
+		raise_to(&p.counts.bytes, atomic_load(&run->scout.bytes));
+		p.walk_complete = true;
+	}
 	p.n_large = dr_xfer_list(run, p.large, sizeof p.large / sizeof p.large[0]);
 	pthread_mutex_lock(&run->report.lock);
 	observer->tick(observer->context, &p);
@@ -554,12 +568,14 @@ static int work(struct dr_run *run, const struct dr_roots *roots, struct dr_summ
 	const struct dr_observer *observer = run->report.observer;
 	struct ticker ticks, checkpoints;
 	bool checkpointed = durable(run) && !run->options->dry_run;
+	dr_scout_start(&run->scout, run, roots->src);
 	ticker_start(&ticks, run, observer->tick ? (int64_t)observer->tick_ms * 1000000 : 0, tell_progress);
 	ticker_start(&checkpoints, run, checkpointed ? CHECKPOINT_S * 1000000000LL : 0, checkpoint);
 	int rc = run_pass(run);
 	if (rc == 0)
 		rc = run_delete_pass(run, roots);
 	ticker_end(&checkpoints);
+	dr_scout_end(&run->scout);
 	int64_t began_ns = dr_now_ns();
 	int sync_rc = settle_on_disk(run, roots);
 	summary->sync_s = (double)(dr_now_ns() - began_ns) / 1e9;
