@@ -44,9 +44,15 @@ def once(tool, source, destination, log, on_disk=True):
         # Not wait(timeout): that polls, and would round every time up to its interval.
         deadline = threading.Timer(TIMEOUT_S, os.killpg, (process.pid, signal.SIGKILL))
         deadline.start()
-        code = process.wait()
+        try:
+            code = process.wait()
+        except BaseException:  # interrupted: nothing may stay that holds the file system
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+            raise
+        finally:
+            deadline.cancel()
         exited = time.monotonic()
-        deadline.cancel()
         if on_disk:
             subprocess.run(['sync', '-f', destination], check=False)
         ended = time.monotonic()

@@ -124,5 +124,6 @@ def warm_up(*roots, contents):
         run('find', root, '-printf', '%s', stdout=subprocess.DEVNULL)
         if contents:
             # Holes cost time and memory and warm nothing up.
-            run('sh', '-c', f'find {root} -type f -size -2G -print0 | xargs -0 -r -P2 -n500 cat', stdout=subprocess.DEVNULL)
+            run('sh', '-c', f'find {root} -type f -size -2G -print0 | xargs -0 -r -P2 -n500 cat',
+                stdout=subprocess.DEVNULL)
     os.sync()

@@ -79,8 +79,8 @@ def odd_one(make, path, made, with_acl):
     """Gives one file in some what makes it more than a plain file."""
     dice = make.random.random()
     if dice < 0.02:  # to a file anywhere, or of the same home
-        other = made[make.random.randrange(len(made))] if dice < 0.005 else made[-make.random.randint(1, min(9, len(made)))]
-        os.link(other, path.with_suffix('.linked'))
+        anywhere, near = make.random.randrange(len(made)), -make.random.randint(1, min(9, len(made)))
+        os.link(made[anywhere if dice < 0.005 else near], path.with_suffix('.linked'))
     elif dice < 0.05:
         link = path.with_suffix('.link')
         os.symlink('../part0/' + path.name, link)

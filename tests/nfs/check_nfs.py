@@ -156,7 +156,8 @@ def squashed(lab):
             told = [line for line in done.stderr.splitlines() if 'owner' in line]
             # What was asked for is not worth a word under -q.
             lab.tap.ok(len(told) == (0 if best_effort else 1) and len(done.stderr.splitlines()) <= 3,
-                       f'{what}: {"no word under -q" if best_effort else "told once, with the owner loss"}', done.stderr)
+                       f'{what}: {"no word under -q" if best_effort else "told once, with the owner loss"}',
+                       done.stderr)
             lab.tap.equal(differences(source, destination, WITHOUT_OWNERS), f'{what}: all but the owners is equal')
 
 
@@ -179,7 +180,7 @@ def squashed_devices(lab):
         lab.server.export('b')
     lab.tap.ok(done.returncode == 4 and len(done.stderr.splitlines()) <= 3,
                'root_squash: devices are a declared loss, exit 4', f'exit {done.returncode}\n{done.stderr}')
-    lab.tap.equal([line for line in differences(source / 'dir000', destination / 'dir000')],
+    lab.tap.equal(differences(source / 'dir000', destination / 'dir000'),
                   'root_squash: files beside the devices are equal')
 
 
