@@ -44,9 +44,9 @@ struct record {
 const char *dr_attr_operation(enum dr_attr attr)
 {
 	static const char *const names[DR_ATTR_COUNT] = {
-	    [DR_ATTR_OWNER] = "set owner",       [DR_ATTR_MODE] = "set mode",
-	    [DR_ATTR_ACL] = "set ACL",           [DR_ATTR_NFS4_ACL] = "set NFSv4 ACL",
-	    [DR_ATTR_XATTR] = "set attribute",   [DR_ATTR_FLAGS] = "set inode flags",
+	    [DR_ATTR_OWNER] = "set owner",     [DR_ATTR_MODE] = "set mode",
+	    [DR_ATTR_ACL] = "set ACL",         [DR_ATTR_NFS4_ACL] = "set NFSv4 ACL",
+	    [DR_ATTR_XATTR] = "set attribute", [DR_ATTR_FLAGS] = "set inode flags",
 	    [DR_ATTR_TIME] = "set time",
 	};
 	return names[attr];
@@ -63,14 +63,14 @@ static size_t record_at(const struct dr_xattrs *x, size_t at, struct record *ret
 	return at + RECORD_HEAD + ret->name_len + 1u + ret->value_len;
 }
 
-#define FOR_EACH_RECORD(x, r) \
+#define FOR_EACH_RECORD(x, r)                                                                                \
 	for (size_t at_ = 0; at_ < (x)->len_bytes && (at_ = record_at(x, at_, &(r)), true);)
 
 static bool find(const struct dr_xattrs *x, const struct record *like, struct record *ret)
 {
 	FOR_EACH_RECORD(x, *ret)
-		if (ret->name_len == like->name_len && !memcmp(ret->name, like->name, like->name_len))
-			return true;
+	if (ret->name_len == like->name_len && !memcmp(ret->name, like->name, like->name_len))
+		return true;
 	return false;
 }
 
@@ -230,7 +230,8 @@ int dr_xattrs_add(struct dr_xattrs *x, const char *name, const void *value, size
 		return -E2BIG;
 	if (kind == DR_ATTR_COUNT)
 		return 0;
-	int rc = reserve(&x->records, &x->capacity_bytes, x->len_bytes + RECORD_HEAD + name_len + 1 + len_bytes);
+	int rc =
+	    reserve(&x->records, &x->capacity_bytes, x->len_bytes + RECORD_HEAD + name_len + 1 + len_bytes);
 	if (rc < 0)
 		return rc;
 	memcpy(x->records + x->len_bytes + RECORD_HEAD + name_len + 1, value, len_bytes);
@@ -244,7 +245,8 @@ static int read_one(struct dr_xattrs *x, const struct object *o, const char *nam
 	if (name_len > UINT8_MAX)
 		return -ENAMETOOLONG;
 	for (;;) {
-		int rc = reserve(&x->records, &x->capacity_bytes, x->len_bytes + RECORD_HEAD + name_len + 1 + room);
+		int rc = reserve(&x->records, &x->capacity_bytes,
+				 x->len_bytes + RECORD_HEAD + name_len + 1 + room);
 		if (rc < 0)
 			return rc;
 		ssize_t n = get_value(o, name, x->records + x->len_bytes + RECORD_HEAD + name_len + 1, room);
@@ -306,7 +308,7 @@ static unsigned count_kinds(const struct dr_xattrs *x, unsigned kinds)
 	struct record r;
 	unsigned n = 0;
 	FOR_EACH_RECORD(x, r)
-		n += (kinds & DR_ATTR_BIT(r.kind)) != 0;
+	n += (kinds & DR_ATTR_BIT(r.kind)) != 0;
 	return n;
 }
 
@@ -317,7 +319,8 @@ bool dr_xattrs_equal(const struct dr_xattrs *a, const struct dr_xattrs *b, unsig
 	if (count_kinds(a, kinds) != count_kinds(b, kinds))
 		return false;
 	struct record r, s;
-	FOR_EACH_RECORD(a, r) {
+	FOR_EACH_RECORD(a, r)
+	{
 		if (!(kinds & DR_ATTR_BIT(r.kind)))
 			continue;
 		if (!find(b, &r, &s) || r.value_len != s.value_len || memcmp(r.value, s.value, r.value_len))
@@ -331,7 +334,8 @@ void dr_xattrs_map_ids(struct dr_xattrs *x, const struct dr_idmap *map)
 	struct record r;
 	if (!map || !(x->kinds & DR_ATTR_BIT(DR_ATTR_ACL)))
 		return;
-	FOR_EACH_RECORD(x, r) {
+	FOR_EACH_RECORD(x, r)
+	{
 		if (r.kind != DR_ATTR_ACL)
 			continue;
 		char *value = x->records + (r.value - x->records);
@@ -384,7 +388,7 @@ static int set_xattr(const struct dr_attr_target *t, const struct record *r)
 	char path[PROC_PATH_MAX];
 	proc_path(path, t->dir, t->name);
 	return sys(*t->name ? lsetxattr(path, r->name, r->value, r->value_len, 0)
-	                    : setxattr(path, r->name, r->value, r->value_len, 0));
+			    : setxattr(path, r->name, r->value, r->value_len, 0));
 }
 
 static int remove_xattr(const struct dr_attr_target *t, const char *name)
@@ -437,7 +441,8 @@ int dr_attr_lock(const struct dr_attr_target *target, unsigned flags)
 static int apply_owner(const struct dr_attr_target *t, const struct dr_attr_change *c, uint32_t *have_mode)
 {
 	uint32_t uid = c->want->uid, gid = c->want->gid;
-	int rc = set_owner(t, uid == c->have->uid ? (uint32_t)-1 : uid, gid == c->have->gid ? (uint32_t)-1 : gid);
+	int rc =
+	    set_owner(t, uid == c->have->uid ? (uint32_t)-1 : uid, gid == c->have->gid ? (uint32_t)-1 : gid);
 	/* Who may not give a file away may still choose among the groups they are in. */
 	if (rc == -EPERM && uid != c->have->uid && gid != c->have->gid)
 		set_owner(t, (uint32_t)-1, gid);
@@ -455,12 +460,13 @@ static void note(unsigned *failed, int errors[DR_ATTR_COUNT], enum dr_attr attr,
 
 /* Attributes that the object has and should not have. */
 static void remove_extra(const struct dr_attr_target *t, const struct dr_attr_change *c, unsigned *failed,
-                         int errors[DR_ATTR_COUNT])
+			 int errors[DR_ATTR_COUNT])
 {
 	struct record r, same;
 	if (!c->have_xattrs)
 		return;
-	FOR_EACH_RECORD(c->have_xattrs, r) {
+	FOR_EACH_RECORD(c->have_xattrs, r)
+	{
 		/* An NFSv4 ACL can't be taken away; the mode, set below, replaces it. */
 		if (!(c->what & DR_ATTR_BIT(r.kind)) || r.kind == DR_ATTR_NFS4_ACL)
 			continue;
@@ -472,33 +478,34 @@ static void remove_extra(const struct dr_attr_target *t, const struct dr_attr_ch
 }
 
 /* chowned: the kernel has taken away the capabilities. */
-static void set_wanted(const struct dr_attr_target *t, const struct dr_attr_change *c, bool chowned, unsigned *failed,
-                       int errors[DR_ATTR_COUNT])
+static void set_wanted(const struct dr_attr_target *t, const struct dr_attr_change *c, bool chowned,
+		       unsigned *failed, int errors[DR_ATTR_COUNT])
 {
 	struct record r, same;
 	if (!c->want_xattrs)
 		return;
-	FOR_EACH_RECORD(c->want_xattrs, r) {
+	FOR_EACH_RECORD(c->want_xattrs, r)
+	{
 		if (!(c->what & DR_ATTR_BIT(r.kind)))
 			continue;
 		bool kept = !chowned || strcmp(r.name, "security.capability") != 0;
-		if (kept && c->have_xattrs && find(c->have_xattrs, &r, &same) && same.value_len == r.value_len &&
-		    !memcmp(same.value, r.value, r.value_len))
+		if (kept && c->have_xattrs && find(c->have_xattrs, &r, &same) &&
+		    same.value_len == r.value_len && !memcmp(same.value, r.value, r.value_len))
 			continue;
 		note(failed, errors, r.kind, set_xattr(t, &r));
 	}
 }
 
 unsigned dr_attr_apply(const struct dr_attr_target *t, const struct dr_attr_change *c,
-                       int ret_errors[DR_ATTR_COUNT])
+		       int ret_errors[DR_ATTR_COUNT])
 {
 	unsigned failed = 0;
 	uint32_t have_mode = c->have->mode & 07777u, want_mode = c->want->mode & 07777u;
 	bool acl_changes = c->what & DR_ATTR_BIT(DR_ATTR_ACL) && c->have_xattrs &&
-	                   c->have_xattrs->kinds & DR_ATTR_BIT(DR_ATTR_ACL);
+			   c->have_xattrs->kinds & DR_ATTR_BIT(DR_ATTR_ACL);
 
 	bool chown = c->what & DR_ATTR_BIT(DR_ATTR_OWNER) &&
-	             (c->want->uid != c->have->uid || c->want->gid != c->have->gid);
+		     (c->want->uid != c->have->uid || c->want->gid != c->have->gid);
 	if (chown)
 		note(&failed, ret_errors, DR_ATTR_OWNER, apply_owner(t, c, &have_mode));
 	/* A set-user-ID program of somebody else's must not become one of ours. */

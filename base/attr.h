@@ -94,7 +94,7 @@ struct dr_attr_change {
  * ret_errors.
  */
 unsigned dr_attr_apply(const struct dr_attr_target *target, const struct dr_attr_change *change,
-                       int ret_errors[DR_ATTR_COUNT]);
+		       int ret_errors[DR_ATTR_COUNT]);
 
 /* Sets immutable and append-only as `flags` says: after the rename, which they would forbid. */
 int dr_attr_lock(const struct dr_attr_target *target, unsigned flags);

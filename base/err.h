@@ -18,9 +18,7 @@ struct dr_err {
  * Sets *err (which may be NULL) to the formatted words and returns code, so
  * that a caller can `return dr_err_set(err, -EINVAL, "...")`.
  */
-int dr_err_set(struct dr_err *err, int code, const char *format, ...)
-    __attribute__((format(printf, 3, 4)));
+int dr_err_set(struct dr_err *err, int code, const char *format, ...) __attribute__((format(printf, 3, 4)));
 
 /* The same, with ": " and strerror(-code) behind the words. */
-int dr_err_sys(struct dr_err *err, int code, const char *format, ...)
-    __attribute__((format(printf, 3, 4)));
+int dr_err_sys(struct dr_err *err, int code, const char *format, ...) __attribute__((format(printf, 3, 4)));

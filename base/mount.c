@@ -105,7 +105,8 @@ int dr_mount_of(int fd, struct dr_mount *ret)
 	int n = snprintf(ret->identity, sizeof ret->identity, "%s:", ret->type);
 	if (!dr_fs_is_remote(dr_fs_type(fd)) && get_uuid(fd, &id))
 		for (unsigned i = 0; i < id.len; i++)
-			n += snprintf(ret->identity + n, sizeof ret->identity - (size_t)n, "%02x", id.uuid[i]);
+			n +=
+			    snprintf(ret->identity + n, sizeof ret->identity - (size_t)n, "%02x", id.uuid[i]);
 	else
 		snprintf(ret->identity + n, sizeof ret->identity - (size_t)n, "%s", ret->source);
 	return 0;

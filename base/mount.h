@@ -8,8 +8,8 @@
 #include <stdbool.h>
 
 struct dr_mount {
-	char type[32];     /* "nfs4", "ext4", ... */
-	char source[256];  /* "server:/export", "/dev/sda1", ... as mounted */
+	char type[32];      /* "nfs4", "ext4", ... */
+	char source[256];   /* "server:/export", "/dev/sda1", ... as mounted */
 	char identity[320]; /* type and UUID where the file system has one, else type and source */
 };
 

@@ -13,7 +13,7 @@ struct dr_worker {
 	struct dr_pool *pool;
 	void *context;
 	pthread_t thread;
-	pthread_mutex_t lock;           /* guards the deque */
+	pthread_mutex_t lock;            /* guards the deque */
 	struct dr_task *oldest, *newest; /* under lock */
 } __attribute__((aligned(64)));
 

@@ -36,7 +36,8 @@ static void see_again(struct dr_hand *hand, struct dr_item *item, const struct d
  * Reads content and attributes. seen: what the source was when last looked at,
  * renewed on -EAGAIN. 0; -EAGAIN: it changed meanwhile; -errno.
  */
-static int read_small(struct dr_hand *hand, const struct dr_item *item, struct dr_meta *seen, struct dr_meta *want)
+static int read_small(struct dr_hand *hand, const struct dr_item *item, struct dr_meta *seen,
+		      struct dr_meta *want)
 {
 	size_t size = (size_t)seen->size_bytes;
 	struct dr_meta now;
@@ -96,7 +97,8 @@ static void source_failed(struct dr_hand *hand, const struct dr_item *item, int 
 	if (rc == -ENOENT)
 		DR_ADD(&hand->tally, vanished, 1);
 	else
-		dr_fail(hand, item->dir, item->entry->name, DR_SRC, rc == -EACCES || rc == -ELOOP ? "open" : "read", rc);
+		dr_fail(hand, item->dir, item->entry->name, DR_SRC,
+			rc == -EACCES || rc == -ELOOP ? "open" : "read", rc);
 	dr_unsettled(hand, item);
 }
 
@@ -181,7 +183,8 @@ int dr_copy_compare(struct dr_hand *hand, const struct dr_item *item, enum dr_si
 		return src < 0 ? src : dst;
 	while (!dr_stopped(hand->run)) {
 		dr_rate_take(&hand->run->rate, half, hand->run->stop);
-		ssize_t n = dr_fs_read_all(src, hand->buf, half), m = dr_fs_read_all(dst, hand->buf + half, half);
+		ssize_t n = dr_fs_read_all(src, hand->buf, half),
+			m = dr_fs_read_all(dst, hand->buf + half, half);
 		*ret_side = n < 0 ? DR_SRC : DR_DST;
 		if (n < 0 || m < 0)
 			return (int)(n < 0 ? n : m);

@@ -19,6 +19,9 @@
 #include "engine/temp.h"
 
 #define PROBE_NS 123456789u
+/* The letter e with an acute accent, as one character and as two. */
+#define COMPOSED "\xc3\xa9"
+#define DECOMPOSED "e\xcc\x81"
 
 void dr_devices_init(struct dr_devices *devices)
 {
@@ -48,7 +51,8 @@ static void try_owner(struct dr_holds *h, int fd)
 	/* Another group than ours: that of the directory, or the server's choice. Ask each time then. */
 	h->created_known = m.uid == geteuid() && m.gid == getegid();
 	uint32_t uid = m.uid + 1, gid = m.gid + 1;
-	h->give_away = fchown(fd, uid, gid) == 0 && dr_fs_stat(fd, "", &m) == 0 && m.uid == uid && m.gid == gid;
+	h->give_away =
+	    fchown(fd, uid, gid) == 0 && dr_fs_stat(fd, "", &m) == 0 && m.uid == uid && m.gid == gid;
 	/* Who is not root may still choose among their own groups, so that each file has to be tried. */
 	if (h->give_away || geteuid() != 0)
 		h->kinds |= DR_ATTR_BIT(DR_ATTR_OWNER);
@@ -114,15 +118,17 @@ static void try_acl(struct dr_holds *h, int fd)
 	static const struct {
 		uint16_t tag, perm;
 		uint32_t id;
-	} entries[] = {{ACL_USER_OBJ, 6, (uint32_t)ACL_UNDEFINED_ID}, {ACL_USER, 4, 1},
-	               {ACL_GROUP_OBJ, 4, (uint32_t)ACL_UNDEFINED_ID}, {ACL_MASK, 4, (uint32_t)ACL_UNDEFINED_ID},
-	               {ACL_OTHER, 0, (uint32_t)ACL_UNDEFINED_ID}};
+	} entries[] = {{ACL_USER_OBJ, 6, (uint32_t)ACL_UNDEFINED_ID},
+		       {ACL_USER, 4, 1},
+		       {ACL_GROUP_OBJ, 4, (uint32_t)ACL_UNDEFINED_ID},
+		       {ACL_MASK, 4, (uint32_t)ACL_UNDEFINED_ID},
+		       {ACL_OTHER, 0, (uint32_t)ACL_UNDEFINED_ID}};
 	char value[4 + 8 * 5];
 	uint32_t version = htole32(POSIX_ACL_XATTR_VERSION);
 	memcpy(value, &version, 4);
 	for (size_t i = 0; i < 5; i++) {
 		struct posix_acl_xattr_entry e = {htole16(entries[i].tag), htole16(entries[i].perm),
-		                                  htole32(entries[i].id)};
+						  htole32(entries[i].id)};
 		memcpy(value + 4 + 8 * i, &e, sizeof e);
 	}
 	if (fsetxattr(fd, "system.posix_acl_access", value, sizeof value, 0) == 0)
@@ -164,7 +170,11 @@ static bool try_node(int dir, const char *name, mode_t type, dev_t rdev)
 static void try_names(struct dr_holds *h, int dir)
 {
 	struct dr_meta m;
-	h->folds_case = dr_fs_stat(dir, "FILE", &m) == 0;
+	h->folds_names = dr_fs_stat(dir, "FILE", &m) == 0;
+	if (symlinkat("file", dir, COMPOSED) == 0) {
+		h->folds_names |= dr_fs_stat(dir, DECOMPOSED, &m) == 0;
+		unlinkat(dir, COMPOSED, 0);
+	}
 	h->symlinks = symlinkat("file", dir, "link") == 0;
 	h->hard_links = linkat(dir, "file", dir, "hard", 0) == 0;
 	h->fifos = try_node(dir, "node", S_IFIFO, 0);

@@ -17,11 +17,12 @@ struct dr_holds {
 	unsigned kinds;      /* DR_ATTR_BIT of those it can hold */
 	unsigned flags_mask; /* inode flags it can hold */
 	bool give_away;      /* files may be given to any owner */
-	bool created_known;  /* a new entry belongs to created_uid and created_gid (or a setgid directory's group) */
+	bool
+	    created_known; /* a new entry belongs to created_uid and created_gid (or a setgid directory's group) */
 	uint32_t created_uid, created_gid;
 	bool devices, fifos, sockets, symlinks, hard_links;
-	bool swap; /* RENAME_EXCHANGE */
-	bool folds_case;
+	bool swap;                      /* RENAME_EXCHANGE */
+	bool folds_names;               /* upper and lower case, or forms of Unicode, are one name to it */
 	uint32_t time_step_ns;          /* granularity of times, at most 2 s */
 	int64_t time_min_s, time_max_s; /* what is stored for less and for more */
 };

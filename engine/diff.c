@@ -4,8 +4,8 @@
 #include <string.h>
 
 unsigned dr_diff_meta(const struct dr_meta *want, const struct dr_xattrs *want_xattrs,
-                      const struct dr_meta *have, const struct dr_xattrs *have_xattrs, unsigned what,
-                      unsigned flags_mask)
+		      const struct dr_meta *have, const struct dr_xattrs *have_xattrs, unsigned what,
+		      unsigned flags_mask)
 {
 	unsigned bits = 0, acls = DR_ATTR_BIT(DR_ATTR_ACL) | DR_ATTR_BIT(DR_ATTR_NFS4_ACL);
 	if (what & DR_ATTR_BIT(DR_ATTR_OWNER)) {
@@ -60,9 +60,9 @@ void dr_diff_itemize(const struct dr_diff *diff, const struct dr_meta *meta, cha
 		unsigned bit;
 		char letter;
 	} columns[] = {
-	    {DR_CHANGE_CONTENT, 'c'}, {DR_CHANGE_SIZE, 's'},  {DR_CHANGE_TIME, 't'},
-	    {DR_CHANGE_MODE, 'p'},    {DR_CHANGE_USER, 'o'},  {DR_CHANGE_GROUP, 'g'},
-	    {DR_CHANGE_FLAGS, 'f'},   {DR_CHANGE_ACL, 'a'},   {DR_CHANGE_XATTR, 'x'},
+	    {DR_CHANGE_CONTENT, 'c'}, {DR_CHANGE_SIZE, 's'}, {DR_CHANGE_TIME, 't'},
+	    {DR_CHANGE_MODE, 'p'},    {DR_CHANGE_USER, 'o'}, {DR_CHANGE_GROUP, 'g'},
+	    {DR_CHANGE_FLAGS, 'f'},   {DR_CHANGE_ACL, 'a'},  {DR_CHANGE_XATTR, 'x'},
 	};
 	ret[0] = update_letter(diff, meta);
 	ret[1] = type_letter(meta->mode);

@@ -23,8 +23,8 @@ enum dr_change_bit {
 	DR_CHANGE_FLAGS = 1 << 9,
 	DR_CHANGE_LINK = 1 << 10, /* becomes a hard link of another name */
 };
-#define DR_CHANGE_META                                                                             \
-	(DR_CHANGE_TIME | DR_CHANGE_MODE | DR_CHANGE_USER | DR_CHANGE_GROUP | DR_CHANGE_ACL |      \
+#define DR_CHANGE_META                                                                                       \
+	(DR_CHANGE_TIME | DR_CHANGE_MODE | DR_CHANGE_USER | DR_CHANGE_GROUP | DR_CHANGE_ACL |                \
 	 DR_CHANGE_XATTR | DR_CHANGE_FLAGS)
 
 struct dr_diff {
@@ -38,8 +38,8 @@ struct dr_diff {
  * of `what`. flags_mask: the inode flags that count. mtimes are compared as given.
  */
 unsigned dr_diff_meta(const struct dr_meta *want, const struct dr_xattrs *want_xattrs,
-                      const struct dr_meta *have, const struct dr_xattrs *have_xattrs, unsigned what,
-                      unsigned flags_mask);
+		      const struct dr_meta *have, const struct dr_xattrs *have_xattrs, unsigned what,
+		      unsigned flags_mask);
 
 /*
  * ">f.st......" and so on, NUL-terminated: rsync(1), --itemize-changes. The

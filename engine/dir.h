@@ -53,28 +53,29 @@ struct dr_dir {
 	enum dr_dir_step step;
 
 	enum dr_dst_state dst_state;
-	bool removing;      /* only at the destination, being deleted: meta is the destination's */
-	bool quiet;         /* removing a left-over: not reported */
-	bool made_way;      /* removing what something else replaced: itself not reported */
-	bool mount_point;   /* --one-file-system: made, not entered */
-	bool listing;       /* the source is listed in several steps; keeps a pin */
-	bool replaces;      /* something else, with replaced_flags, has the name at the destination */
+	bool removing;    /* only at the destination, being deleted: meta is the destination's */
+	bool quiet;       /* removing a left-over: not reported */
+	bool made_way;    /* removing what something else replaced: itself not reported */
+	bool mount_point; /* --one-file-system: made, not entered */
+	bool listing;     /* the source is listed in several steps; keeps a pin */
+	bool replaces;    /* something else, with replaced_flags, has the name at the destination */
 	uint32_t replaced_flags;
-	bool inherits;      /* the destination gives new entries an ACL of its own */
-	atomic_bool failed; /* something in it failed: nothing is deleted from it */
-	atomic_bool touched; /* the destination's times moved */
+	bool inherits;               /* the destination gives new entries an ACL of its own */
+	atomic_bool failed;          /* something in it failed: nothing is deleted from it */
+	atomic_bool touched;         /* the destination's times moved */
 	atomic_bool open_for_change; /* see dr_begin_change() */
 
-	struct dr_meta meta;     /* of the source, as first seen, owners mapped */
-	struct dr_meta dst_meta; /* of the destination, as found or as made */
-	struct dr_names *names;  /* what the destination holds; NULL: nothing, or too much to keep */
-	bool names_big;          /* too much to keep: ask for each name */
+	struct dr_meta meta;      /* of the source, as first seen, owners mapped */
+	struct dr_meta dst_meta;  /* of the destination, as found or as made */
+	struct dr_names *names;   /* what the destination holds; NULL: nothing, or too much to keep */
+	bool names_big;           /* too much to keep: ask for each name */
 	struct dr_device *device; /* that it is on at the destination, or would be */
 
 	/* While it is filled under a hidden name (see put.h). */
 	char stage[40];            /* the hidden name, "" once it has its own */
 	atomic_uint stage_pending; /* batches that still fill it */
-	_Atomic(struct dr_task *) deferred; /* started once it has its name; linked by `older`. Or DR_DIR_PUBLISHED */
+	_Atomic(struct dr_task *)
+	    deferred; /* started once it has its name; linked by `older`. Or DR_DIR_PUBLISHED */
 
 	struct dr_dir_fd side[2];
 	uint16_t name_len;

@@ -93,8 +93,9 @@ struct dr_counts {
 	uint64_t dirs, files, symlinks, specials; /* source entries found */
 	uint64_t bytes;                           /* of regular files found */
 	uint64_t excluded;
-	uint64_t files_done, bytes_done; /* regular files settled: copied, linked or found equal; and their bytes */
-	uint64_t files_copied;           /* content written */
+	uint64_t files_done,
+	    bytes_done;        /* regular files settled: copied, linked or found equal; and their bytes */
+	uint64_t files_copied; /* content written */
 	uint64_t bytes_read, bytes_written;
 	uint64_t bytes_cloned; /* shared or copied by the file system itself */
 	uint64_t created;      /* entries of any type that were not there */
@@ -135,9 +136,9 @@ enum dr_note_level { DR_NOTE_WARNING, DR_NOTE_INFO };
  */
 struct dr_observer {
 	void *context;
-	bool wants_changes; /* change() is called, and paths are built for it */
+	bool wants_changes;  /* change() is called, and paths are built for it */
 	bool wants_estimate; /* count ahead, so that progress can tell what is left */
-	unsigned tick_ms;   /* how often tick() is called; 0: never */
+	unsigned tick_ms;    /* how often tick() is called; 0: never */
 	void (*change)(void *context, const struct dr_change *change);
 	void (*failure)(void *context, const struct dr_failure *failure);
 	void (*note)(void *context, enum dr_note_level level, const char *text);
@@ -158,9 +159,9 @@ struct dr_summary {
 	enum dr_outcome outcome;
 	struct dr_counts counts;
 	double elapsed_s;
-	double sync_s;        /* of it, waiting for the disks at the end */
-	int signal;           /* stopped by dr_sync_stop(): 128 + signal is the exit code */
-	const char *io;       /* "io_uring" or "threads": what large files used */
+	double sync_s;  /* of it, waiting for the disks at the end */
+	int signal;     /* stopped by dr_sync_stop(): 128 + signal is the exit code */
+	const char *io; /* "io_uring" or "threads": what large files used */
 	unsigned jobs;
 	uint64_t peak_memory_bytes;
 };
@@ -172,7 +173,7 @@ struct dr_summary {
  * when it could not start or had to give up; *ret_summary is filled either way.
  */
 int dr_sync_run(const struct dr_sync_options *options, const struct dr_observer *observer,
-                struct dr_summary *ret_summary, struct dr_err *err);
+		struct dr_summary *ret_summary, struct dr_err *err);
 
 /*
  * Asks the run in this process to stop cleanly; async-signal-safe. The run

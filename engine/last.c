@@ -18,8 +18,8 @@ static bool file_path(const char *src, const char *dst, bool make, char path[PAT
 {
 	const char *state = getenv("XDG_STATE_HOME"), *home = getenv("HOME");
 	int n = state && *state == '/' ? snprintf(path, PATH_MAX, "%s", state)
-	        : home && *home == '/' ? snprintf(path, PATH_MAX, "%s/.local/state", home)
-	                               : snprintf(path, PATH_MAX, "/var/lib");
+		: home && *home == '/' ? snprintf(path, PATH_MAX, "%s/.local/state", home)
+				       : snprintf(path, PATH_MAX, "/var/lib");
 	XXH128_hash_t h = XXH3_128bits_withSeed(src, strlen(src), XXH3_64bits(dst, strlen(dst)));
 	if (n < 0 || n > PATH_MAX - 64)
 		return false;

@@ -124,7 +124,8 @@ static uint32_t bucket_of(const struct table *t, uint64_t dev, uint64_t ino)
 	return (uint32_t)(h >> 32) & (t->n_buckets - 1);
 }
 
-static struct link *find(const struct dr_links *l, const struct table *t, uint64_t dev, uint64_t ino, ref **ret_where)
+static struct link *find(const struct dr_links *l, const struct table *t, uint64_t dev, uint64_t ino,
+			 ref **ret_where)
 {
 	if (!t->n_buckets)
 		return NULL;
@@ -142,7 +143,8 @@ static struct link *find(const struct dr_links *l, const struct table *t, uint64
 
 static int grow(struct dr_links *l, struct table *t)
 {
-	struct table bigger = {.n_buckets = t->n_buckets ? t->n_buckets * 2 : FIRST_BUCKETS, .n_links = t->n_links};
+	struct table bigger = {.n_buckets = t->n_buckets ? t->n_buckets * 2 : FIRST_BUCKETS,
+			       .n_links = t->n_links};
 	bigger.buckets = take(l, bigger.n_buckets * sizeof(ref));
 	if (!bigger.buckets)
 		return -ENOMEM;
@@ -240,8 +242,8 @@ static int enqueue(struct link *k, struct dr_link_wait *wait)
 	return DR_LINK_WAIT;
 }
 
-static int claim(struct dr_links *l, const struct dr_meta *meta, enum dr_link_turn turn, struct dr_link_wait *wait,
-                 struct dr_link_place *ret_place)
+static int claim(struct dr_links *l, const struct dr_meta *meta, enum dr_link_turn turn,
+		 struct dr_link_wait *wait, struct dr_link_place *ret_place)
 {
 	ref *where = NULL;
 	struct link *k = find(l, &l->sources, meta->dev, meta->ino, &where);
@@ -273,8 +275,8 @@ static int claim(struct dr_links *l, const struct dr_meta *meta, enum dr_link_tu
 	return rc < 0 ? rc : DR_LINK_READY;
 }
 
-int dr_links_claim(struct dr_links *l, const struct dr_meta *meta, enum dr_link_turn turn, struct dr_link_wait *wait,
-                   struct dr_link_place *ret_place)
+int dr_links_claim(struct dr_links *l, const struct dr_meta *meta, enum dr_link_turn turn,
+		   struct dr_link_wait *wait, struct dr_link_place *ret_place)
 {
 	pthread_mutex_lock(&l->lock);
 	int rc = claim(l, meta, turn, wait, ret_place);
@@ -326,7 +328,8 @@ static void remember(struct dr_links *l, struct link *k, const struct dr_link_pl
 	k->ready = true;
 }
 
-struct dr_link_wait *dr_links_settle(struct dr_links *l, const struct dr_meta *meta, const struct dr_link_place *place)
+struct dr_link_wait *dr_links_settle(struct dr_links *l, const struct dr_meta *meta,
+				     const struct dr_link_place *place)
 {
 	ref *where;
 	pthread_mutex_lock(&l->lock);

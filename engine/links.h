@@ -44,15 +44,15 @@ int dr_links_create(struct dr_links **ret);
 void dr_links_destroy(struct dr_links *links);
 
 /* One more name of a source inode with nlink names. -ENOMEM; any thread; blocks briefly. */
-int dr_links_claim(struct dr_links *links, const struct dr_meta *meta, enum dr_link_turn turn, struct dr_link_wait *wait,
-                   struct dr_link_place *ret_place);
+int dr_links_claim(struct dr_links *links, const struct dr_meta *meta, enum dr_link_turn turn,
+		   struct dr_link_wait *wait, struct dr_link_place *ret_place);
 
 /*
  * From who was FIRST: it is at place now, or, with NULL, it failed, and the
  * next to claim is the first. Returns those who wait (they claim again).
  */
 struct dr_link_wait *dr_links_settle(struct dr_links *links, const struct dr_meta *meta,
-                                     const struct dr_link_place *place);
+				     const struct dr_link_place *place);
 
 /*
  * When all names were seen: those who were patient, and for whom no other name

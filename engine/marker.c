@@ -6,6 +6,7 @@
  *     drover 1 boot UUID since SECONDS.NANOSECONDS distrust 0|1 pid N host NAME
  */
 #include "engine/marker.h"
+#include "engine/temp.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -34,16 +35,17 @@ static void read_boot_id(char ret[40])
 
 int dr_marker_parse(const char *text, struct dr_marker_text *ret)
 {
-	int fields = sscanf(text, "drover 1 boot %39s since %" SCNd64 ".%" SCNu32 " distrust %d pid %d host %71s",
-	                    ret->boot, &ret->since.s, &ret->since.ns, &ret->distrust, &ret->pid, ret->host);
+	int fields =
+	    sscanf(text, "drover 1 boot %39s since %" SCNd64 ".%" SCNu32 " distrust %d pid %d host %71s",
+		   ret->boot, &ret->since.s, &ret->since.ns, &ret->distrust, &ret->pid, ret->host);
 	return fields == 6 && ret->since.ns < 1000000000 ? 0 : -EBADMSG;
 }
 
 void dr_marker_print(const struct dr_marker_text *c, char text[DR_MARKER_TEXT_BYTES])
 {
 	int n = snprintf(text, DR_MARKER_TEXT_BYTES,
-	                 "drover 1 boot %s since %" PRId64 ".%" PRIu32 " distrust %d pid %d host %s\n", c->boot,
-	                 c->since.s, c->since.ns, c->distrust, c->pid, c->host);
+			 "drover 1 boot %s since %" PRId64 ".%" PRIu32 " distrust %d pid %d host %s\n",
+			 c->boot, c->since.s, c->since.ns, c->distrust, c->pid, c->host);
 	memset(text + n, ' ', DR_MARKER_TEXT_BYTES - (size_t)n);
 	text[DR_MARKER_TEXT_BYTES - 1] = '\n';
 }
@@ -86,22 +88,25 @@ static int touch(int fd, struct dr_time *ret)
 static bool still_there(int fd, int dir)
 {
 	struct dr_meta ours, now;
-	return dr_fs_stat(fd, "", &ours) == 0 && dr_fs_stat(dir, DR_MARKER_NAME, &now) == 0 && ours.ino == now.ino;
+	return dr_fs_stat(fd, "", &ours) == 0 && dr_fs_stat(dir, DR_MARKER_NAME, &now) == 0 &&
+	       ours.ino == now.ino;
 }
 
 static int open_locked(int dir, struct dr_err *err)
 {
 	for (;;) {
-		int fd = openat(dir, DR_MARKER_NAME, O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK, 0600);
+		int fd =
+		    openat(dir, DR_MARKER_NAME, O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK, 0600);
 		if (fd < 0)
 			return dr_err_sys(err, -errno, "destination: %s: create", DR_MARKER_NAME);
 		if (flock(fd, LOCK_EX | LOCK_NB) < 0 && errno == EWOULDBLOCK) {
 			struct dr_marker_text c = {.host = "?"};
 			read_content(fd, &c);
 			close(fd);
-			return dr_err_set(err, -EBUSY,
-			                  "another drover is at work in the destination (process %d on %s holds %s)",
-			                  c.pid, c.host, DR_MARKER_NAME);
+			return dr_err_set(
+			    err, -EBUSY,
+			    "another drover is at work in the destination (process %d on %s holds %s)", c.pid,
+			    c.host, DR_MARKER_NAME);
 		}
 		/* Where locks are not to be had (NFS mounted with nolock), runs must be kept apart by hand. */
 		if (still_there(fd, dir))
@@ -114,7 +119,7 @@ int dr_marker_open(struct dr_marker *marker, int dir, bool durable, struct dr_er
 {
 	struct dr_marker_text c;
 	char boot[40];
-	*marker = (struct dr_marker){.fd = open_locked(dir, err), .dir = dir, .durable = durable};
+	*marker = (struct dr_marker){.fd = open_locked(dir, err), .dir = dir};
 	if (marker->fd < 0)
 		return marker->fd;
 	read_boot_id(boot);
@@ -156,11 +161,16 @@ int dr_marker_remove(struct dr_marker *marker)
 {
 	if (marker->fd < 0)
 		return 0;
-	int rc = unlinkat(marker->dir, DR_MARKER_NAME, 0) < 0 ? -errno : 0;
-	/* Or a power cut brings it back, and what is on disk would be copied again. */
-	if (rc == 0 && marker->durable && fsync(marker->dir) < 0 && errno != EINVAL)
-		rc = -errno;
+	/*
+	 * Renamed while it is locked, removed when it is closed: an NFS client keeps what is removed while it is open under
+	 * a name of its own and removes that later, when the directory has its final time already.
+	 */
+	char temp[DR_TEMP_NAME_BYTES];
+	dr_temp_name(temp);
+	int rc = dr_fs_rename(marker->dir, DR_MARKER_NAME, temp, false);
 	dr_marker_leave(marker);
+	if (rc == 0 && unlinkat(marker->dir, temp, 0) < 0)
+		rc = -errno;
 	return rc;
 }
 

@@ -19,7 +19,6 @@
 struct dr_marker {
 	int fd; /* -1: none */
 	int dir;
-	bool durable; /* it is made and removed on disk, not in memory only */
 	bool distrust;        /* an earlier run was cut off by a crash of the machine */
 	bool resumed;         /* an earlier run did not finish */
 	struct dr_time since; /* by the destination's clock: what changed before is on disk */

@@ -72,7 +72,8 @@ static int pin_old(struct dr_hand *hand, struct dr_dir *dir)
 {
 	struct dr_dirs *dirs = &hand->run->dirs;
 	int fd = dr_dir_pin(dirs, dir, DR_DST);
-	bool ours = !hand->run->privileged && dir->dst_meta.uid == geteuid() && (dir->dst_meta.mode & 0500) != 0500;
+	bool ours =
+	    !hand->run->privileged && dir->dst_meta.uid == geteuid() && (dir->dst_meta.mode & 0500) != 0500;
 	if (!ours || hand->run->options->dry_run)
 		return fd;
 	mode_t mode = (dir->dst_meta.mode & 07777u) | 0500u;
@@ -287,8 +288,8 @@ static void finish_attributes(struct dr_hand *hand, struct dr_dir *dir, int dst_
 {
 	const struct dr_holds *holds = dr_device_holds(dir->device);
 	bool dry = hand->run->options->dry_run, is_new = dir->dst_state == DR_DST_NEW;
-	unsigned bits = dr_diff_meta(&dir->meta, &hand->src_xattrs, &dir->dst_meta, &hand->dst_xattrs, hand->run->what,
-	                             holds->flags_mask);
+	unsigned bits = dr_diff_meta(&dir->meta, &hand->src_xattrs, &dir->dst_meta, &hand->dst_xattrs,
+				     hand->run->what, holds->flags_mask);
 	bool locked = dir->dst_meta.flags & DR_FLAGS_LOCKED;
 	bool touched = is_new || atomic_load(&dir->touched) || atomic_load(&dir->open_for_change);
 	if (!bits && !touched)
@@ -299,8 +300,8 @@ static void finish_attributes(struct dr_hand *hand, struct dr_dir *dir, int dst_
 	holds = dr_device_holds(dir->device);
 	unsigned what = hand->run->what & holds->kinds;
 	struct dr_meta want = dr_put_holdable(hand, holds, &dir->meta, &hand->src_xattrs, &dir->dst_meta);
-	struct dr_diff diff = {.bits = dr_diff_meta(&want, &hand->src_xattrs, &dir->dst_meta, &hand->dst_xattrs, what,
-	                                            holds->flags_mask)};
+	struct dr_diff diff = {.bits = dr_diff_meta(&want, &hand->src_xattrs, &dir->dst_meta,
+						    &hand->dst_xattrs, what, holds->flags_mask)};
 	if (!is_new && diff.bits) {
 		DR_ADD(&hand->tally, updated, 1);
 		dr_report_change(&hand->run->report, dir, "", &diff, &dir->meta, NULL, NULL);
@@ -344,7 +345,8 @@ void dr_place_finish(struct dr_hand *hand, struct dr_dir *dir)
 	unsigned flags;
 	if (rc == 0)
 		rc = dr_xattrs_read_fd(&hand->dst_xattrs, dst_fd, run->what);
-	if (dr_device_holds(dir->device)->flags_mask & ~DR_FLAGS_STATX && dr_fs_get_flags(dst_fd, &flags) == 0)
+	if (dr_device_holds(dir->device)->flags_mask & ~DR_FLAGS_STATX &&
+	    dr_fs_get_flags(dst_fd, &flags) == 0)
 		dir->dst_meta.flags = (flags & DR_FLAGS_COPIED) | (dir->dst_meta.flags & DR_FLAGS_LOCKED);
 	if (rc == 0)
 		finish_attributes(hand, dir, dst_fd);

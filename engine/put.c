@@ -29,7 +29,8 @@ static void expect(struct dr_put *put, uint32_t mode)
 {
 	const struct dr_dir *dir = put->item->dir;
 	const struct dr_holds *holds = dr_device_holds(dir->device);
-	put->have = (struct dr_meta){.mode = (uint16_t)mode, .uid = holds->created_uid, .gid = holds->created_gid};
+	put->have =
+	    (struct dr_meta){.mode = (uint16_t)mode, .uid = holds->created_uid, .gid = holds->created_gid};
 	if (dir->dst_meta.mode & S_ISGID)
 		put->have.gid = dir->dst_meta.gid;
 	put->inherited = dir->inherits;
@@ -42,7 +43,8 @@ static int look_at_new(struct dr_put *put)
 	if (!put->inherited && holds->created_known && holds->kinds & DR_ATTR_BIT(DR_ATTR_MODE))
 		return 0;
 	struct dr_meta m;
-	int rc = put->fd >= 0 ? dr_fs_stat(put->fd, "", &m) : dr_fs_stat(put->item->dst_fd, dr_put_name(put), &m);
+	int rc =
+	    put->fd >= 0 ? dr_fs_stat(put->fd, "", &m) : dr_fs_stat(put->item->dst_fd, dr_put_name(put), &m);
 	if (rc < 0)
 		return rc;
 	put->have.uid = m.uid;
@@ -85,7 +87,11 @@ int dr_put_file(struct dr_hand *hand, struct dr_put *put, const struct dr_item *
 		return rc;
 	mode_t mode = creation_mode(hand, put);
 	put->have.mode = (uint16_t)(S_IFREG | mode);
-	put->fd = openat(item->dst_fd, dr_put_name(put), O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, mode);
+	/* Nobody else is in a staged directory; to make sure again would cost an NFSv4 client a round trip for each file. */
+	const struct dr_holds *holds = dr_device_holds(item->dir->device);
+	int exclusive = item->direct && hand->run->remote && !holds->folds_names ? 0 : O_EXCL;
+	put->fd = openat(item->dst_fd, dr_put_name(put),
+			 O_WRONLY | O_CREAT | exclusive | O_NOFOLLOW | O_CLOEXEC, mode);
 	rc = put->fd < 0 ? -errno : look_at_new(put);
 	dr_note_space(hand->run, rc);
 	if (rc < 0 && put->fd >= 0)
@@ -138,7 +144,7 @@ static bool may_have_group(const struct dr_run *run, uint32_t gid)
 }
 
 struct dr_meta dr_put_holdable(struct dr_hand *hand, const struct dr_holds *holds, const struct dr_meta *want,
-                               const struct dr_xattrs *want_xattrs, const struct dr_meta *have)
+			       const struct dr_xattrs *want_xattrs, const struct dr_meta *have)
 {
 	unsigned what = hand->run->what, lacks = what & ~holds->kinds, kinds = want_xattrs->kinds & lacks;
 	struct dr_meta m = *want;
@@ -173,7 +179,8 @@ struct dr_meta dr_put_holdable(struct dr_hand *hand, const struct dr_holds *hold
 /* Refused although the trial went well: a loss, not a failure. */
 static bool is_loss(const struct dr_dir *dir, enum dr_attr attr, int rc)
 {
-	if (rc == -EPERM || rc == -EOPNOTSUPP || rc == -ENOTTY || rc == -EACCES || rc == -E2BIG || rc == -ERANGE)
+	if (rc == -EPERM || rc == -EOPNOTSUPP || rc == -ENOTTY || rc == -EACCES || rc == -E2BIG ||
+	    rc == -ERANGE)
 		return true;
 	/* ext4 has one block for a file's attributes, and calls it ENOSPC when they don't fit. */
 	uint64_t bytes, inodes;
@@ -183,13 +190,13 @@ static bool is_loss(const struct dr_dir *dir, enum dr_attr attr, int rc)
 	return bytes > XATTR_ROOM_BYTES;
 }
 
-int dr_put_attrs(struct dr_hand *hand, struct dr_dir *dir, const char *name, const struct dr_attr_target *target,
-                 const struct dr_attr_change *change)
+int dr_put_attrs(struct dr_hand *hand, struct dr_dir *dir, const char *name,
+		 const struct dr_attr_target *target, const struct dr_attr_change *change)
 {
 	static const enum dr_loss losses[DR_ATTR_COUNT] = {
-	    [DR_ATTR_OWNER] = DR_LOSS_OWNER,       [DR_ATTR_MODE] = DR_LOSS_MODE,
-	    [DR_ATTR_ACL] = DR_LOSS_ACL,           [DR_ATTR_NFS4_ACL] = DR_LOSS_NFS4_ACL,
-	    [DR_ATTR_XATTR] = DR_LOSS_XATTR,       [DR_ATTR_FLAGS] = DR_LOSS_FLAGS,
+	    [DR_ATTR_OWNER] = DR_LOSS_OWNER, [DR_ATTR_MODE] = DR_LOSS_MODE,
+	    [DR_ATTR_ACL] = DR_LOSS_ACL,     [DR_ATTR_NFS4_ACL] = DR_LOSS_NFS4_ACL,
+	    [DR_ATTR_XATTR] = DR_LOSS_XATTR, [DR_ATTR_FLAGS] = DR_LOSS_FLAGS,
 	    [DR_ATTR_TIME] = DR_LOSS_TIME,
 	};
 	int errors[DR_ATTR_COUNT], rc = 0;
@@ -209,7 +216,7 @@ int dr_put_attrs(struct dr_hand *hand, struct dr_dir *dir, const char *name, con
 }
 
 static int set_metadata(struct dr_hand *hand, struct dr_put *put, const struct dr_xattrs *want_xattrs,
-                        struct dr_meta *ret_want)
+			struct dr_meta *ret_want)
 {
 	const struct dr_item *item = put->item;
 	const struct dr_holds *holds = dr_device_holds(item->dir->device);
@@ -222,8 +229,9 @@ static int set_metadata(struct dr_hand *hand, struct dr_put *put, const struct d
 	    .have = &put->have,
 	};
 	if (put->inherited) {
-		int rc = put->fd >= 0 ? dr_xattrs_read_fd(&hand->dst_xattrs, put->fd, change.what)
-		                      : dr_xattrs_read_at(&hand->dst_xattrs, target.dir, target.name, change.what);
+		int rc = put->fd >= 0
+			     ? dr_xattrs_read_fd(&hand->dst_xattrs, put->fd, change.what)
+			     : dr_xattrs_read_at(&hand->dst_xattrs, target.dir, target.name, change.what);
 		if (rc == 0)
 			change.have_xattrs = &hand->dst_xattrs;
 	}
@@ -249,7 +257,8 @@ static int replace_dir(struct dr_hand *hand, const struct dr_item *item, const c
 	}
 	char old[DR_TEMP_NAME_BYTES];
 	dr_temp_name(old);
-	int rc = swap ? dr_fs_rename(item->dst_fd, temp, name, true) : dr_fs_rename(item->dst_fd, name, old, false);
+	int rc = swap ? dr_fs_rename(item->dst_fd, temp, name, true)
+		      : dr_fs_rename(item->dst_fd, name, old, false);
 	if (rc == 0 && !swap)
 		rc = dr_fs_rename(item->dst_fd, temp, name, false);
 	if (rc == 0)
@@ -271,8 +280,9 @@ static int replace_with_dir(const struct dr_item *item, const char *temp)
 static int fail_in_the_way(struct dr_hand *hand, const struct dr_item *item)
 {
 	dr_fail_words(hand, item->dir, item->entry->name, DR_DST, "replace",
-	              hand->run->options->del ? "a directory with more entries than --max-delete allows is in the way"
-	                                      : "a directory that is not empty is in the way (--delete removes it)");
+		      hand->run->options->del
+			  ? "a directory with more entries than --max-delete allows is in the way"
+			  : "a directory that is not empty is in the way (--delete removes it)");
 	return -ENOTEMPTY;
 }
 
@@ -299,10 +309,11 @@ int dr_put_rename(struct dr_hand *hand, const struct dr_item *item, const char *
 	const char *name = item->entry->name;
 	bool over_dir = item->exists && dr_is_dir(&item->have);
 	struct dr_meta other;
-	if (!item->exists && dr_device_holds(item->dir->device)->folds_case &&
+	if (!item->exists && dr_device_holds(item->dir->device)->folds_names &&
 	    dr_fs_stat(item->dst_fd, name, &other) == 0) {
 		dr_fail_words(hand, item->dir, name, DR_DST, "create",
-		              "the name is taken: this file system does not tell upper from lower case");
+			      "the name is taken: to this file system another one is the same (upper and "
+			      "lower case, or accents)");
 		return -EEXIST;
 	}
 	if (item->exists && item->have.flags & DR_FLAGS_LOCKED)
@@ -323,7 +334,7 @@ int dr_put_rename(struct dr_hand *hand, const struct dr_item *item, const char *
 }
 
 int dr_put_place(struct dr_hand *hand, const struct dr_item *item, const struct dr_meta *dst,
-                 struct dr_link_place *ret)
+		 struct dr_link_place *ret)
 {
 	dr_dir_path(item->dir, item->entry->name, &hand->path);
 	char *text = strdup(hand->path.text);
@@ -334,7 +345,7 @@ int dr_put_place(struct dr_hand *hand, const struct dr_item *item, const struct 
 }
 
 int dr_put_commit(struct dr_hand *hand, struct dr_put *put, const struct dr_xattrs *want_xattrs,
-                  struct dr_link_place *ret_place)
+		  struct dr_link_place *ret_place)
 {
 	const struct dr_item *item = put->item;
 	struct dr_meta want, made;
@@ -345,7 +356,8 @@ int dr_put_commit(struct dr_hand *hand, struct dr_put *put, const struct dr_xatt
 		dr_fail(hand, item->dir, item->entry->name, DR_DST, "sync", rc);
 	}
 	if (rc == 0 && ret_place) {
-		rc = put->fd >= 0 ? dr_fs_stat(put->fd, "", &made) : dr_fs_stat(item->dst_fd, dr_put_name(put), &made);
+		rc = put->fd >= 0 ? dr_fs_stat(put->fd, "", &made)
+				  : dr_fs_stat(item->dst_fd, dr_put_name(put), &made);
 		if (rc == 0)
 			rc = dr_put_place(hand, item, &made, ret_place);
 		if (rc < 0)

@@ -104,7 +104,7 @@ static void remove_run(struct dr_task *task, struct dr_worker *worker);
 
 /* temp: the name it really has, if it had to make way; "" otherwise. */
 static void push_subtree(struct dr_hand *hand, struct dr_dir *dir, const char *name, const char *temp,
-                         const struct dr_meta *meta, bool quiet)
+			 const struct dr_meta *meta, bool quiet)
 {
 	struct dr_dir *child = dr_dir_create(dir, name, strlen(name));
 	if (!child) {
@@ -125,8 +125,8 @@ static void push_subtree(struct dr_hand *hand, struct dr_dir *dir, const char *n
 	dr_pool_push(hand->worker, &child->task);
 }
 
-static void remove_entry(struct dr_hand *hand, struct dr_dir *dir, int dst_fd, const char *name, uint8_t d_type,
-                         bool quiet)
+static void remove_entry(struct dr_hand *hand, struct dr_dir *dir, int dst_fd, const char *name,
+			 uint8_t d_type, bool quiet)
 {
 	struct dr_meta meta;
 	if (d_type != DT_DIR && d_type != DT_UNKNOWN) {
@@ -149,7 +149,8 @@ static void remove_entry(struct dr_hand *hand, struct dr_dir *dir, int dst_fd, c
 }
 
 /* False: the filter protects it. */
-static bool remove_if_extra(struct dr_hand *hand, struct dr_dir *dir, int dst_fd, const char *name, uint8_t d_type)
+static bool remove_if_extra(struct dr_hand *hand, struct dr_dir *dir, int dst_fd, const char *name,
+			    uint8_t d_type)
 {
 	struct dr_meta meta;
 	if (d_type == DT_UNKNOWN) {
@@ -294,7 +295,8 @@ bool dr_remove_may_replace(const struct dr_hand *hand, int dst_fd, const char *n
 	return left > 0 && count_tree(dst_fd, name, left) <= left;
 }
 
-void dr_remove_replaced(struct dr_hand *hand, struct dr_dir *dir, int dst_fd, const char *name, const char *temp)
+void dr_remove_replaced(struct dr_hand *hand, struct dr_dir *dir, int dst_fd, const char *name,
+			const char *temp)
 {
 	struct dr_meta meta;
 	int rc = dr_fs_stat(dst_fd, temp, &meta);
@@ -358,7 +360,8 @@ static int remove_pinned(struct dr_hand *hand, struct dr_dir *dir, int dst_fd)
 	const char *name;
 	uint8_t d_type;
 	if (!dir->names_big) {
-		for (size_t at = 0; dr_names_unmarked(dir->names, &at, &name, &d_type) && !dr_stopped(hand->run);)
+		for (size_t at = 0;
+		     dr_names_unmarked(dir->names, &at, &name, &d_type) && !dr_stopped(hand->run);)
 			remove_if_extra(hand, dir, dst_fd, name, d_type);
 		return 0;
 	}

@@ -11,10 +11,13 @@
 const char *dr_loss_name(enum dr_loss loss)
 {
 	static const char *const names[DR_LOSS_COUNT] = {
-	    [DR_LOSS_OWNER] = "owners",       [DR_LOSS_MODE] = "mode bits",
-	    [DR_LOSS_ACL] = "ACLs",           [DR_LOSS_NFS4_ACL] = "NFSv4 ACLs",
+	    [DR_LOSS_OWNER] = "owners",
+	    [DR_LOSS_MODE] = "mode bits",
+	    [DR_LOSS_ACL] = "ACLs",
+	    [DR_LOSS_NFS4_ACL] = "NFSv4 ACLs",
 	    [DR_LOSS_XATTR] = "extended attributes",
-	    [DR_LOSS_TIME] = "timestamps",    [DR_LOSS_FLAGS] = "inode flags",
+	    [DR_LOSS_TIME] = "timestamps",
+	    [DR_LOSS_FLAGS] = "inode flags",
 	    [DR_LOSS_SPECIAL] = "special files",
 	    [DR_LOSS_LINK] = "links",
 	};
@@ -42,8 +45,8 @@ void dr_report_finish(struct dr_report *report)
 	dr_path_finish(&report->path);
 }
 
-void dr_report_failure(struct dr_report *report, const struct dr_dir *dir, const char *name, enum dr_side side,
-                       const char *operation, int error, const char *words, bool in_motion)
+void dr_report_failure(struct dr_report *report, const struct dr_dir *dir, const char *name,
+		       enum dr_side side, const char *operation, int error, const char *words, bool in_motion)
 {
 	char text[96];
 	if (!report->observer->failure)
@@ -76,7 +79,7 @@ void dr_report_note(struct dr_report *report, enum dr_note_level level, const ch
 }
 
 static void send_change(struct dr_report *report, const struct dr_dir *dir, const char *name, bool is_dir,
-                        struct dr_change *change)
+			struct dr_change *change)
 {
 	pthread_mutex_lock(&report->lock);
 	dr_dir_path(dir, name, &report->path);
@@ -89,13 +92,15 @@ static void send_change(struct dr_report *report, const struct dr_dir *dir, cons
 }
 
 void dr_report_change(struct dr_report *report, const struct dr_dir *dir, const char *name,
-                      const struct dr_diff *diff, const struct dr_meta *meta, const char *target,
-                      const uint8_t digest[16])
+		      const struct dr_diff *diff, const struct dr_meta *meta, const char *target,
+		      const uint8_t digest[16])
 {
 	if (!report->observer->wants_changes || !report->observer->change)
 		return;
-	struct dr_change change = {.target = target, .size_bytes = meta->size_bytes, .has_digest = digest != NULL,
-	                           .digest_pages = meta->size_bytes > DR_DIGEST_PLAIN_BYTES};
+	struct dr_change change = {.target = target,
+				   .size_bytes = meta->size_bytes,
+				   .has_digest = digest != NULL,
+				   .digest_pages = meta->size_bytes > DR_DIGEST_PLAIN_BYTES};
 	if (digest)
 		memcpy(change.digest, digest, sizeof change.digest);
 	dr_diff_itemize(diff, meta, change.itemize);

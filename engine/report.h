@@ -47,14 +47,15 @@ void dr_report_init(struct dr_report *report, const struct dr_observer *observer
 void dr_report_finish(struct dr_report *report);
 
 /* name "" is dir itself. error is a negative errno; words NULL: what strerror says. */
-void dr_report_failure(struct dr_report *report, const struct dr_dir *dir, const char *name, enum dr_side side,
-                       const char *operation, int error, const char *words, bool in_motion);
+void dr_report_failure(struct dr_report *report, const struct dr_dir *dir, const char *name,
+		       enum dr_side side, const char *operation, int error, const char *words,
+		       bool in_motion);
 
 void dr_report_note(struct dr_report *report, enum dr_note_level level, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
 
 /* An entry that changed; see struct dr_change. Cheap when nobody wants to know. */
 void dr_report_change(struct dr_report *report, const struct dr_dir *dir, const char *name,
-                      const struct dr_diff *diff, const struct dr_meta *meta, const char *target,
-                      const uint8_t digest[16]);
+		      const struct dr_diff *diff, const struct dr_meta *meta, const char *target,
+		      const uint8_t digest[16]);
 void dr_report_deleted(struct dr_report *report, const struct dr_dir *dir, const char *name, bool is_dir);

@@ -40,7 +40,9 @@ static int open_source(struct dr_roots *roots, const char *src, struct dr_err *e
 {
 	roots->src = open(src, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	if (roots->src < 0 && errno == ENOTDIR)
-		return dr_err_set(err, -ENOTDIR, "source %s is not a directory (drover replicates trees; use cp for one file)", src);
+		return dr_err_set(
+		    err, -ENOTDIR,
+		    "source %s is not a directory (drover replicates trees; use cp for one file)", src);
 	if (roots->src < 0)
 		return dr_err_sys(err, -errno, "source %s: open", src);
 	int rc = dr_fs_stat(roots->src, "", &roots->src_meta);
@@ -70,7 +72,8 @@ static int open_destination(struct dr_roots *roots, const char *dst, bool dry_ru
 		return dr_err_sys(err, -errno, "destination %s: open", dst);
 	roots->dst_parent = open_parent(dst);
 	if (roots->dst_parent < 0)
-		return dr_err_sys(err, roots->dst_parent, "destination %s: the directory it would be made in", dst);
+		return dr_err_sys(err, roots->dst_parent, "destination %s: the directory it would be made in",
+				  dst);
 	if (is_above(&roots->src_meta, roots->dst_parent))
 		return dr_err_set(err, -EINVAL, "destination %s is inside the source", dst);
 	if (dry_run)
@@ -95,7 +98,8 @@ int dr_roots_open(struct dr_roots *roots, const char *src, const char *dst, bool
 		if (rc < 0)
 			return dr_err_sys(err, rc, "destination %s: stat", dst);
 		if (same(&roots->src_meta, &roots->dst_meta))
-			return dr_err_set(err, -EINVAL, "source %s and destination %s are the same directory", src, dst);
+			return dr_err_set(err, -EINVAL, "source %s and destination %s are the same directory",
+					  src, dst);
 		if (is_above(&roots->src_meta, roots->dst))
 			return dr_err_set(err, -EINVAL, "destination %s is inside the source %s", dst, src);
 		if (is_above(&roots->dst_meta, roots->src))

@@ -74,33 +74,33 @@ struct dr_run {
 	struct dr_hand *hands;
 	unsigned n_hands;
 
-	unsigned what;       /* DR_ATTR_BIT: the attributes that the options ask for */
-	mode_t umask;        /* of whoever called, for --no-perms */
-	bool privileged;     /* effective user 0 */
-	bool src_has_flags;  /* FS_IOC_GETFLAGS works at the source */
-	bool remote;         /* either side is a network file system or FUSE */
-	bool same_server;    /* one NFS server has both */
-	bool delete_only;    /* the second pass of --max-delete=N% */
-	bool count_deletes;  /* its first pass: nothing is deleted yet */
+	unsigned what;      /* DR_ATTR_BIT: the attributes that the options ask for */
+	mode_t umask;       /* of whoever called, for --no-perms */
+	bool privileged;    /* effective user 0 */
+	bool src_has_flags; /* FS_IOC_GETFLAGS works at the source */
+	bool remote;        /* either side is a network file system or FUSE */
+	bool same_server;   /* one NFS server has both */
+	bool delete_only;   /* the second pass of --max-delete=N% */
+	bool count_deletes; /* its first pass: nothing is deleted yet */
 	uint64_t src_dev, src_ino, dst_dev, dst_ino; /* of the roots */
-	int dst_fd;                                  /* of the destination's, open to the end: root may be made anew */
-	gid_t *groups;                               /* ours */
+	int dst_fd;    /* of the destination's, open to the end: root may be made anew */
+	gid_t *groups; /* ours */
 	int n_groups;
-	bool distrust;                      /* what the marker of an earlier run said: workers may open a new one */
+	bool distrust; /* what the marker of an earlier run said: workers may open a new one */
 	struct dr_time distrust_since;
 
-	atomic_int *stop;         /* a signal's number, or -1: end now */
+	atomic_int *stop; /* a signal's number, or -1: end now */
 	int64_t began_ns;
-	atomic_bool changing;     /* the destination was changed, or an unfinished run did */
-	atomic_bool syncing;      /* all is written; waiting for the disks */
-	atomic_bool walked;       /* every directory has been listed */
-	atomic_uint listings;     /* directories still to be listed */
-	atomic_uint no_space;     /* ENOSPC in a row */
-	atomic_bool full;         /* nothing new is begun */
-	atomic_llong deletes;     /* deleted, or to be deleted, so far */
-	int64_t delete_limit;     /* -1: none */
-	atomic_ullong dst_seen;   /* entries found at the destination */
-	struct dr_err fatal;      /* under fatal_lock; code 0: none */
+	atomic_bool changing;   /* the destination was changed, or an unfinished run did */
+	atomic_bool syncing;    /* all is written; waiting for the disks */
+	atomic_bool walked;     /* every directory has been listed */
+	atomic_uint listings;   /* directories still to be listed */
+	atomic_uint no_space;   /* ENOSPC in a row */
+	atomic_bool full;       /* nothing new is begun */
+	atomic_llong deletes;   /* deleted, or to be deleted, so far */
+	int64_t delete_limit;   /* -1: none */
+	atomic_ullong dst_seen; /* entries found at the destination */
+	struct dr_err fatal;    /* under fatal_lock; code 0: none */
 	pthread_mutex_t fatal_lock;
 
 	pthread_mutex_t xfer_lock; /* guards xfers */
@@ -128,10 +128,10 @@ static inline bool dr_stopped(const struct dr_run *run)
 /* ---- sync.c ----------------------------------------------------------------- */
 
 /* An entry failed: counted, reported; dir loses its right to delete. error: -errno. */
-void dr_fail(struct dr_hand *hand, struct dr_dir *dir, const char *name, enum dr_side side, const char *operation,
-             int error);
+void dr_fail(struct dr_hand *hand, struct dr_dir *dir, const char *name, enum dr_side side,
+	     const char *operation, int error);
 void dr_fail_words(struct dr_hand *hand, struct dr_dir *dir, const char *name, enum dr_side side,
-                   const char *operation, const char *words);
+		   const char *operation, const char *words);
 /* The whole run can't go on. The first words stay. */
 void dr_fatal(struct dr_run *run, int error, const char *words);
 /*
@@ -170,7 +170,7 @@ void dr_source_map(const struct dr_hand *hand, struct dr_meta *meta);
 void dr_settle(struct dr_hand *hand, struct dr_dir *dir, struct dr_entry *entry, int src_fd, int dst_fd);
 /* The end of an entry whose content is in place: counts, hard links. place: where it is, NULL if nothing can link to it. */
 void dr_settled(struct dr_hand *hand, const struct dr_item *item, const struct dr_diff *diff,
-                const struct dr_link_place *place);
+		const struct dr_link_place *place);
 /* It did not work out (reported already): who waits for it has to copy. */
 void dr_unsettled(struct dr_hand *hand, const struct dr_item *item);
 /* The task that goes on with an entry that waited for the first of its hard links. */
@@ -206,7 +206,7 @@ int dr_put_file(struct dr_hand *hand, struct dr_put *put, const struct dr_item *
 int dr_put_node(struct dr_hand *hand, struct dr_put *put, const struct dr_item *item, const char *target);
 /* Metadata, then its own name. Removes it on failure, and reports. ret_place (may be NULL): where it is now. */
 int dr_put_commit(struct dr_hand *hand, struct dr_put *put, const struct dr_xattrs *want_xattrs,
-                  struct dr_link_place *ret_place);
+		  struct dr_link_place *ret_place);
 void dr_put_abort(struct dr_put *put);
 /* Gives `temp`, an entry in the item's directory, the item's name, whatever has it now. Reports. */
 int dr_put_rename(struct dr_hand *hand, const struct dr_item *item, const char *temp, bool temp_is_dir);
@@ -214,14 +214,14 @@ int dr_put_rename(struct dr_hand *hand, const struct dr_item *item, const char *
 int dr_put_dry(struct dr_hand *hand, const struct dr_item *item);
 /* The item's name at the destination as a place to link to. */
 int dr_put_place(struct dr_hand *hand, const struct dr_item *item, const struct dr_meta *dst,
-                 struct dr_link_place *ret);
+		 struct dr_link_place *ret);
 
 /* What an object will look like on the device, and what gets lost; counts the losses. */
 struct dr_meta dr_put_holdable(struct dr_hand *hand, const struct dr_holds *holds, const struct dr_meta *want,
-                               const struct dr_xattrs *want_xattrs, const struct dr_meta *have);
+			       const struct dr_xattrs *want_xattrs, const struct dr_meta *have);
 /* dr_attr_apply() for the kinds that the device holds: losses counted; -errno if a kind failed, reported. */
-int dr_put_attrs(struct dr_hand *hand, struct dr_dir *dir, const char *name, const struct dr_attr_target *target,
-                 const struct dr_attr_change *change);
+int dr_put_attrs(struct dr_hand *hand, struct dr_dir *dir, const char *name,
+		 const struct dr_attr_target *target, const struct dr_attr_change *change);
 
 /* ---- place.c ---------------------------------------------------------------- */
 
@@ -239,7 +239,8 @@ void dr_remove_extra(struct dr_hand *hand, struct dr_dir *dir);
 /* A directory `name` that is not empty is to make way for something else: may it, within --max-delete? */
 bool dr_remove_may_replace(const struct dr_hand *hand, int dst_fd, const char *name);
 /* It has made way, under the name temp: deletes it. */
-void dr_remove_replaced(struct dr_hand *hand, struct dr_dir *dir, int dst_fd, const char *name, const char *temp);
+void dr_remove_replaced(struct dr_hand *hand, struct dr_dir *dir, int dst_fd, const char *name,
+			const char *temp);
 /* A dry run: says what would be deleted of it. */
 void dr_remove_look(struct dr_hand *hand, struct dr_dir *dir, const char *name, const struct dr_meta *meta);
 /* It would make way: counts its entries for --max-delete=N%. */

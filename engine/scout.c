@@ -51,7 +51,7 @@ static bool counts(const struct dr_scout *s, const char *dir, const struct dr_na
 }
 
 static struct ahead *count_entry(struct dr_scout *s, int fd, const char *dir, const struct dr_name *name,
-                                 struct ahead *stack)
+				 struct ahead *stack)
 {
 	struct dr_meta m;
 	if (dr_fs_stat(fd, name->name, &m) < 0 || !counts(s, dir, name, dr_is_dir(&m)))

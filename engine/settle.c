@@ -42,7 +42,8 @@ struct dr_task *dr_settle_waiting(struct dr_link_wait *wait)
 	return &((struct follower *)wait)->task;
 }
 
-static void wake_followers(struct dr_hand *hand, const struct dr_meta *meta, const struct dr_link_place *place)
+static void wake_followers(struct dr_hand *hand, const struct dr_meta *meta,
+			   const struct dr_link_place *place)
 {
 	struct dr_link_wait *w = dr_links_settle(hand->run->links, meta, place);
 	while (w) {
@@ -79,13 +80,14 @@ static void settle_link(struct dr_hand *hand, const struct dr_item *item, const 
 		wake_followers(hand, &item->entry->meta, NULL);
 		return;
 	}
-	*p = (struct place_task){{.run = run_place_task}, item->dir, item->entry->meta, {text, place->dst_dev, place->dst_ino}};
+	*p = (struct place_task){
+	    {.run = run_place_task}, item->dir, item->entry->meta, {text, place->dst_dev, place->dst_ino}};
 	atomic_fetch_add(&item->dir->pending, 1);
 	dr_dir_defer(hand, item->dir, &p->task);
 }
 
 void dr_settled(struct dr_hand *hand, const struct dr_item *item, const struct dr_diff *diff,
-                const struct dr_link_place *place)
+		const struct dr_link_place *place)
 {
 	struct dr_tally *tally = &hand->tally;
 	if (dr_is_file(&item->want)) {
@@ -115,17 +117,19 @@ void dr_in_motion(struct dr_hand *hand, const struct dr_item *item)
 	DR_ADD(&hand->tally, in_motion, 1);
 	atomic_store(&item->dir->failed, true);
 	dr_report_failure(&hand->run->report, item->dir, item->entry->name, DR_SRC, "read", 0,
-	                  "kept changing while it was read; not copied", true);
+			  "kept changing while it was read; not copied", true);
 	dr_unsettled(hand, item);
 }
 
-static void fail(struct dr_hand *hand, const struct dr_item *item, enum dr_side side, const char *operation, int rc)
+static void fail(struct dr_hand *hand, const struct dr_item *item, enum dr_side side, const char *operation,
+		 int rc)
 {
 	dr_fail(hand, item->dir, item->entry->name, side, operation, rc);
 	dr_unsettled(hand, item);
 }
 
-static void report(struct dr_hand *hand, const struct dr_item *item, const struct dr_diff *diff, const char *target)
+static void report(struct dr_hand *hand, const struct dr_item *item, const struct dr_diff *diff,
+		   const char *target)
 {
 	dr_report_change(&hand->run->report, item->dir, item->entry->name, diff, &item->want, target, NULL);
 }
@@ -156,7 +160,8 @@ static int open_counterpart(const struct dr_item *item)
 	return rc < 0 ? rc : fd;
 }
 
-static int change_metadata(struct dr_hand *hand, const struct dr_item *item, const struct dr_meta *want, unsigned what)
+static int change_metadata(struct dr_hand *hand, const struct dr_item *item, const struct dr_meta *want,
+			   unsigned what)
 {
 	struct dr_meta have = item->have;
 	int fd DR_CLOSE = open_counterpart(item);
@@ -175,14 +180,15 @@ static int change_metadata(struct dr_hand *hand, const struct dr_item *item, con
 }
 
 /* Sets what differs, if anything does once it is known what the destination can hold. */
-static int settle_difference(struct dr_hand *hand, const struct dr_item *item, const char *target, struct dr_diff *diff)
+static int settle_difference(struct dr_hand *hand, const struct dr_item *item, const char *target,
+			     struct dr_diff *diff)
 {
 	const struct dr_run *run = hand->run;
 	const struct dr_holds *holds = dr_device_holds(item->dir->device);
 	unsigned what = run->what & holds->kinds;
 	struct dr_meta want = dr_put_holdable(hand, holds, &item->want, &hand->src_xattrs, &item->have);
 	diff->bits = dr_diff_meta(&want, &hand->src_xattrs, &item->have, &hand->dst_xattrs, what,
-	                          holds->flags_mask & DR_FLAGS_STATX);
+				  holds->flags_mask & DR_FLAGS_STATX);
 	if (!diff->bits)
 		return 0;
 	/* A directory's time is set again in any case; a file's only if it is wrong. */
@@ -209,8 +215,9 @@ static void settle_metadata(struct dr_hand *hand, const struct dr_item *item, co
 		fail(hand, item, DR_DST, "read attributes", rc);
 		return;
 	}
-	struct dr_diff diff = {.bits = dr_diff_meta(&item->want, &hand->src_xattrs, &item->have, &hand->dst_xattrs, what,
-	                                            holds->flags_mask & DR_FLAGS_STATX)};
+	struct dr_diff diff = {.bits =
+				   dr_diff_meta(&item->want, &hand->src_xattrs, &item->have,
+						&hand->dst_xattrs, what, holds->flags_mask & DR_FLAGS_STATX)};
 	if (diff.bits && !hand->run->options->dry_run)
 		rc = dr_begin_change(hand, item->dir);
 	if (diff.bits && rc == 0)
@@ -231,7 +238,8 @@ static void run_follower(struct dr_task *task, struct dr_worker *worker)
 	struct dr_dir *dir = f->dir;
 	hand->worker = worker;
 	/* As good as cancelled, unless the directory is there to work in. */
-	struct dr_item item = {.dir = dir, .entry = &f->entry, .src_fd = -ECANCELED, .dst_fd = -1, .again = true};
+	struct dr_item item = {
+	    .dir = dir, .entry = &f->entry, .src_fd = -ECANCELED, .dst_fd = -1, .again = true};
 	item.want = f->entry.meta;
 	dr_source_map(hand, &item.want);
 	if (dir->dst_state != DR_DST_NONE || run->options->dry_run) {
@@ -243,10 +251,12 @@ static void run_follower(struct dr_task *task, struct dr_worker *worker)
 		item.exists = item.dst_fd >= 0 && dr_fs_stat(item.dst_fd, f->entry.name, &item.have) == 0;
 		settle_looked_at(hand, &item);
 	} else {
-		dr_fail(hand, dir, f->entry.name, DR_DST, "open directory", item.src_fd < 0 ? item.src_fd : item.dst_fd);
+		dr_fail(hand, dir, f->entry.name, DR_DST, "open directory",
+			item.src_fd < 0 ? item.src_fd : item.dst_fd);
 		/* It is one of those that are counted as waiting: take its turn, and let the next go on. */
 		struct dr_link_place place = {0};
-		if (dr_links_claim(run->links, &f->entry.meta, DR_LINK_AGAIN, &f->wait, &place) == DR_LINK_FIRST)
+		if (dr_links_claim(run->links, &f->entry.meta, DR_LINK_AGAIN, &f->wait, &place) ==
+		    DR_LINK_FIRST)
 			wake_followers(hand, &f->entry.meta, NULL);
 		dr_path_finish(&place.path);
 	}
@@ -304,14 +314,16 @@ static int make_link(struct dr_hand *hand, const struct dr_item *item, const str
 }
 
 /* The first name is in place. True: the item is one with it now, or failed for good. */
-static bool settle_as_link(struct dr_hand *hand, const struct dr_item *item, const struct dr_link_place *place)
+static bool settle_as_link(struct dr_hand *hand, const struct dr_item *item,
+			   const struct dr_link_place *place)
 {
 	struct dr_diff diff = {0};
 	if (item->exists && item->have.ino == place->dst_ino && item->have.dev == place->dst_dev) {
 		dr_settled(hand, item, &diff, NULL);
 		return true;
 	}
-	diff.bits = DR_CHANGE_LINK | (item->exists && dr_same_type(&item->have, &item->want) ? 0u : DR_CHANGE_NEW);
+	diff.bits =
+	    DR_CHANGE_LINK | (item->exists && dr_same_type(&item->have, &item->want) ? 0u : DR_CHANGE_NEW);
 	int rc = hand->run->options->dry_run ? 0 : make_link(hand, item, place);
 	if (rc == -EMLINK || rc == -EPERM || rc == -EXDEV || rc == -EOPNOTSUPP || rc == -ENOENT) {
 		/* More links than the destination allows (or the first is gone again): a file of its own. */
@@ -425,7 +437,7 @@ static unsigned metadata_bits(struct dr_hand *hand, const struct dr_item *item)
 	    dr_xattrs_read_at(&hand->dst_xattrs, item->dst_fd, item->entry->name, what) < 0)
 		return 0;
 	return dr_diff_meta(&item->want, &hand->src_xattrs, &item->have, &hand->dst_xattrs, what,
-	                    holds->flags_mask & DR_FLAGS_STATX);
+			    holds->flags_mask & DR_FLAGS_STATX);
 }
 
 static void settle_file(struct dr_hand *hand, struct dr_item *item)
@@ -453,7 +465,8 @@ static void settle_file(struct dr_hand *hand, struct dr_item *item)
 }
 
 /* A symlink, fifo, socket or device that is not there, or not so. */
-static void settle_new_node(struct dr_hand *hand, const struct dr_item *item, struct dr_diff diff, const char *target)
+static void settle_new_node(struct dr_hand *hand, const struct dr_item *item, struct dr_diff diff,
+			    const char *target)
 {
 	struct dr_put put;
 	struct dr_link_place place = {0};
@@ -535,7 +548,8 @@ static void settle_node(struct dr_hand *hand, struct dr_item *item)
 		return;
 	}
 	struct dr_diff diff = {.bits = same_type ? DR_CHANGE_CONTENT : DR_CHANGE_NEW};
-	if (same_type && dr_time_cmp(dr_holds_time(dr_device_holds(item->dir->device), want->mtime), item->have.mtime) != 0)
+	if (same_type && dr_time_cmp(dr_holds_time(dr_device_holds(item->dir->device), want->mtime),
+				     item->have.mtime) != 0)
 		diff.bits |= DR_CHANGE_TIME;
 	settle_new_node(hand, item, diff, is_link ? target : NULL);
 }
@@ -545,7 +559,8 @@ static void settle_dir(struct dr_hand *hand, struct dr_item *item)
 	struct dr_run *run = hand->run;
 	const struct dr_entry *e = item->entry;
 	if (item->exists && item->have.ino == run->src_ino && item->have.dev == run->src_dev) {
-		dr_fail_words(hand, item->dir, e->name, DR_DST, "open directory", "this is the source: not written to");
+		dr_fail_words(hand, item->dir, e->name, DR_DST, "open directory",
+			      "this is the source: not written to");
 		return;
 	}
 	struct dr_dir *child = dr_dir_create(item->dir, e->name, e->name_len);
@@ -580,10 +595,12 @@ static void settle_looked_at(struct dr_hand *hand, struct dr_item *item)
 	const struct dr_meta *want = &item->want;
 	struct dr_run *run = hand->run;
 	if (run->count_deletes && item->exists && dr_is_dir(&item->have)) {
-		dr_remove_count(hand, item->dst_fd, item->entry->name); /* done in the second pass, if that may be */
+		dr_remove_count(hand, item->dst_fd,
+				item->entry->name); /* done in the second pass, if that may be */
 		return;
 	}
-	if (want->nlink > 1 && !dr_is_dir(want) && !run->options->no_hard_links && settle_hard_link(hand, item))
+	if (want->nlink > 1 && !dr_is_dir(want) && !run->options->no_hard_links &&
+	    settle_hard_link(hand, item))
 		return;
 	if (dr_is_file(want))
 		settle_file(hand, item);
@@ -635,7 +652,8 @@ static int look_at_counterpart(struct dr_hand *hand, struct dr_item *item)
 void dr_settle(struct dr_hand *hand, struct dr_dir *dir, struct dr_entry *e, int src_fd, int dst_fd)
 {
 	struct dr_run *run = hand->run;
-	struct dr_item item = {.dir = dir, .entry = e, .src_fd = src_fd, .dst_fd = dst_fd, .direct = dir->stage[0] != 0};
+	struct dr_item item = {
+	    .dir = dir, .entry = e, .src_fd = src_fd, .dst_fd = dst_fd, .direct = dir->stage[0] != 0};
 	/* A source that is a destination itself may hold what another run is making. */
 	if (dr_temp_is(e->name, e->name_len) || (!dir->parent && !strcmp(e->name, DR_MARKER_NAME)))
 		return;
@@ -658,7 +676,8 @@ void dr_settle(struct dr_hand *hand, struct dr_dir *dir, struct dr_entry *e, int
 	item.want = e->meta;
 	dr_source_map(hand, &item.want);
 	if (dr_is_dir(&e->meta) && e->meta.ino == run->dst_ino && e->meta.dev == run->dst_dev) {
-		dr_fail_words(hand, dir, e->name, DR_SRC, "list", "this is the destination itself: not copied into it");
+		dr_fail_words(hand, dir, e->name, DR_SRC, "list",
+			      "this is the destination itself: not copied into it");
 		return;
 	}
 	if (!run->delete_only)

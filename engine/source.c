@@ -44,8 +44,8 @@ int dr_source_check(int fd, const struct dr_meta *meta, struct dr_meta *ret_now)
 	if (rc < 0)
 		return rc;
 	bool same = ret_now->ino == meta->ino && ret_now->size_bytes == meta->size_bytes &&
-	            dr_time_cmp(ret_now->mtime, meta->mtime) == 0 && dr_time_cmp(ret_now->ctime, meta->ctime) == 0 &&
-	            dr_same_type(ret_now, meta);
+		    dr_time_cmp(ret_now->mtime, meta->mtime) == 0 &&
+		    dr_time_cmp(ret_now->ctime, meta->ctime) == 0 && dr_same_type(ret_now, meta);
 	return same ? 0 : -EAGAIN;
 }
 

@@ -51,8 +51,8 @@ void dr_sync_stop(int signal)
 
 /* ---- errors --------------------------------------------------------------------- */
 
-void dr_fail(struct dr_hand *hand, struct dr_dir *dir, const char *name, enum dr_side side, const char *operation,
-             int error)
+void dr_fail(struct dr_hand *hand, struct dr_dir *dir, const char *name, enum dr_side side,
+	     const char *operation, int error)
 {
 	atomic_store(&dir->failed, true);
 	if (error == -ECANCELED)
@@ -62,7 +62,7 @@ void dr_fail(struct dr_hand *hand, struct dr_dir *dir, const char *name, enum dr
 }
 
 void dr_fail_words(struct dr_hand *hand, struct dr_dir *dir, const char *name, enum dr_side side,
-                   const char *operation, const char *words)
+		   const char *operation, const char *words)
 {
 	atomic_store(&dir->failed, true);
 	DR_ADD(&hand->tally, failed, 1);
@@ -89,7 +89,8 @@ void dr_note_space(struct dr_run *run, int rc)
 	if (rc != -ENOSPC || atomic_fetch_add(&run->no_space, 1) + 1 < NO_SPACE_MOST)
 		return;
 	if (!atomic_exchange(&run->full, true))
-		dr_report_note(&run->report, DR_NOTE_WARNING, "the destination is full: no more files are copied");
+		dr_report_note(&run->report, DR_NOTE_WARNING,
+			       "the destination is full: no more files are copied");
 }
 
 /* ---- the first change --------------------------------------------------------------- */
@@ -191,8 +192,9 @@ static void choose_jobs(struct dr_run *run)
 	unsigned most = usable / 2 / FDS_PER_WORKER;
 	run->n_hands = wanted < most ? wanted : most ? most : 1;
 	if (run->n_hands < wanted)
-		dr_report_note(&run->report, DR_NOTE_INFO, "%u workers, not %u: the limit of open files is %u", run->n_hands,
-		               wanted, fds);
+		dr_report_note(&run->report, DR_NOTE_INFO,
+			       "%u workers, not %u: the limit of open files is %u", run->n_hands, wanted,
+			       fds);
 	dr_dirs_init(&run->dirs, usable - run->n_hands * FDS_PER_WORKER);
 }
 
@@ -236,7 +238,8 @@ static unsigned wanted_attributes(const struct dr_sync_options *o)
 	if (o->no_owner)
 		what &= ~DR_ATTR_BIT(DR_ATTR_OWNER);
 	if (o->no_perms)
-		what &= ~(DR_ATTR_BIT(DR_ATTR_MODE) | DR_ATTR_BIT(DR_ATTR_ACL) | DR_ATTR_BIT(DR_ATTR_NFS4_ACL));
+		what &=
+		    ~(DR_ATTR_BIT(DR_ATTR_MODE) | DR_ATTR_BIT(DR_ATTR_ACL) | DR_ATTR_BIT(DR_ATTR_NFS4_ACL));
 	if (o->no_times)
 		what &= ~DR_ATTR_BIT(DR_ATTR_TIME);
 	if (o->no_acl)
@@ -255,7 +258,8 @@ static int make_aio(struct dr_run *run, struct dr_err *err)
 	};
 	int rc = dr_aio_system_create(&run->aio_system, wants[run->options->io], BLOCKS_MOST, err);
 	if (rc == 0)
-		dr_report_note(&run->report, DR_NOTE_INFO, "large files: %s", dr_aio_system_why(run->aio_system));
+		dr_report_note(&run->report, DR_NOTE_INFO, "large files: %s",
+			       dr_aio_system_why(run->aio_system));
 	return rc;
 }
 
@@ -291,10 +295,11 @@ static int check_last(struct dr_run *run, const struct dr_roots *roots, struct d
 		return 0;
 	if (!dr_last_read(roots->src_path, roots->dst_path, last, sizeof last) || !strcmp(last, now))
 		return 0;
-	return dr_err_set(err, -EXDEV,
-	                  "the source is on another file system than last time (%s, then %s), and --delete would make the "
-	                  "destination equal to it: is it mounted? (--force if it is meant)",
-	                  now, last);
+	return dr_err_set(
+	    err, -EXDEV,
+	    "the source is on another file system than last time (%s, then %s), and --delete would make the "
+	    "destination equal to it: is it mounted? (--force if it is meant)",
+	    now, last);
 }
 
 static int take_over_marker(struct dr_run *run, const struct dr_roots *roots, struct dr_err *err)
@@ -311,8 +316,9 @@ static int take_over_marker(struct dr_run *run, const struct dr_roots *roots, st
 	run->distrust_since = run->marker.since;
 	if (run->distrust)
 		dr_report_note(&run->report, DR_NOTE_WARNING,
-		               "the last run was cut off by a crash of the machine: files it may not have finished writing "
-		               "are copied again");
+			       "the last run was cut off by a crash of the machine: files it may not have "
+			       "finished writing "
+			       "are copied again");
 	else
 		dr_report_note(&run->report, DR_NOTE_INFO, "going on where an interrupted run ended");
 	return 0;
@@ -387,7 +393,8 @@ static void *tick_along(void *arg)
 	return NULL;
 }
 
-static void ticker_start(struct ticker *t, struct dr_run *run, int64_t period_ns, void (*tick)(struct dr_run *run))
+static void ticker_start(struct ticker *t, struct dr_run *run, int64_t period_ns,
+			 void (*tick)(struct dr_run *run))
 {
 	pthread_condattr_t attr;
 	*t = (struct ticker){.run = run, .period_ns = period_ns, .tick = tick};
@@ -498,8 +505,9 @@ static int run_delete_pass(struct dr_run *run, const struct dr_roots *roots)
 	if ((double)would > (double)seen * run->options->max_delete_percent / 100) {
 		DR_ADD(&run->hands[0].tally, delete_skipped, (uint64_t)would);
 		dr_report_note(&run->report, DR_NOTE_WARNING,
-		               "nothing was deleted: %lld of %llu entries at the destination are more than --max-delete=%d%%",
-		               would, seen, run->options->max_delete_percent);
+			       "nothing was deleted: %lld of %llu entries at the destination are more than "
+			       "--max-delete=%d%%",
+			       would, seen, run->options->max_delete_percent);
 		return 0;
 	}
 	run->count_deletes = false;
@@ -532,6 +540,9 @@ static int settle_on_disk(struct dr_run *run, const struct dr_roots *roots)
 		const struct timespec times[2] = {{.tv_nsec = UTIME_OMIT}, {.tv_sec = t.s, .tv_nsec = t.ns}};
 		futimens(roots->dst, times);
 	}
+	/* Or a power cut brings the marker back, and what is on disk would be copied again. */
+	if (rc == 0 && durable(run) && fsync(roots->dst) < 0 && errno != EINVAL)
+		rc = -errno;
 	return rc;
 }
 
@@ -559,11 +570,13 @@ static void summarise(struct dr_run *run, const struct dr_roots *roots, struct d
 	s->peak_memory_bytes = (uint64_t)usage.ru_maxrss * 1024;
 	s->signal = stop > 0 ? stop : 0;
 	s->outcome = stop ? DR_OUTCOME_FATAL : outcome_of(&s->counts, run->options->best_effort);
-	if (!run->options->dry_run && !stop && roots->src_path && roots->dst_path && *roots->src_mount.identity)
+	if (!run->options->dry_run && !stop && roots->src_path && roots->dst_path &&
+	    *roots->src_mount.identity)
 		dr_last_write(roots->src_path, roots->dst_path, roots->src_mount.identity);
 }
 
-static int work(struct dr_run *run, const struct dr_roots *roots, struct dr_summary *summary, struct dr_err *err)
+static int work(struct dr_run *run, const struct dr_roots *roots, struct dr_summary *summary,
+		struct dr_err *err)
 {
 	const struct dr_observer *observer = run->report.observer;
 	struct ticker ticks, checkpoints;
@@ -597,7 +610,7 @@ static int work(struct dr_run *run, const struct dr_roots *roots, struct dr_summ
 }
 
 int dr_sync_run(const struct dr_sync_options *options, const struct dr_observer *observer,
-                struct dr_summary *ret_summary, struct dr_err *err)
+		struct dr_summary *ret_summary, struct dr_err *err)
 {
 	static const struct dr_observer nobody;
 	struct dr_roots roots;

@@ -25,7 +25,7 @@ void dr_temp_name(char ret[DR_TEMP_NAME_BYTES])
 {
 	static atomic_ulong number;
 	snprintf(ret, DR_TEMP_NAME_BYTES, PREFIX "%016llx.%lx", (unsigned long long)run,
-	         atomic_fetch_add_explicit(&number, 1, memory_order_relaxed));
+		 atomic_fetch_add_explicit(&number, 1, memory_order_relaxed));
 }
 
 bool dr_temp_is(const char *name, size_t len)

@@ -93,7 +93,8 @@ static struct batch *make_batch(struct dr_dir *dir, const struct dr_name *names,
 	b->n = n;
 	char *to = (char *)&b->entries[n];
 	for (unsigned i = 0; i < n; i++) {
-		b->entries[i] = (struct dr_entry){.name = to, .name_len = names[i].len, .d_type = names[i].type};
+		b->entries[i] =
+		    (struct dr_entry){.name = to, .name_len = names[i].len, .d_type = names[i].type};
 		memcpy(to, names[i].name, names[i].len + 1u);
 		to += names[i].len + 1u;
 	}
@@ -129,7 +130,8 @@ static ssize_t fill_listing(struct dr_hand *hand, int fd, bool *ret_end)
 
 static unsigned batch_size(const struct dr_hand *hand, unsigned n)
 {
-	unsigned idle = dr_pool_idle(hand->worker), least = hand->run->remote ? MIN_BATCH_REMOTE : MIN_BATCH_LOCAL;
+	unsigned idle = dr_pool_idle(hand->worker),
+		 least = hand->run->remote ? MIN_BATCH_REMOTE : MIN_BATCH_LOCAL;
 	unsigned size = idle ? (n + idle) / (idle + 1) : DR_BATCH_ENTRIES;
 	return size < least ? least : size > DR_BATCH_ENTRIES ? DR_BATCH_ENTRIES : size;
 }
@@ -172,7 +174,8 @@ static bool root_may_be_empty(struct dr_hand *hand, const struct dr_dir *dir)
 	if (dir->parent || !o->del || o->force || !dir->names || dr_names_count(dir->names) == 0)
 		return true;
 	dr_fatal(hand->run, -ENOENT,
-	         "the source is empty and --delete would empty the destination: is it mounted? (--force if it is meant)");
+		 "the source is empty and --delete would empty the destination: is it mounted? (--force if "
+		 "it is meant)");
 	return false;
 }
 

@@ -35,7 +35,7 @@
 enum method { BY_BLOCKS, BY_SERVER, BY_CLONE };
 
 struct dr_xfer {
-	struct dr_task task; /* begins it */
+	struct dr_task task;           /* begins it */
 	struct dr_xfer *older, *newer; /* in run->xfers, under its lock */
 	struct dr_item item;
 	struct dr_entry entry;
@@ -43,13 +43,13 @@ struct dr_xfer {
 	struct dr_put put;
 	struct dr_meta seen; /* the source, as it was before it was read */
 	unsigned tries;
-	int src, dst;   /* the file itself; dst is put.fd, or its own when in place */
+	int src, dst; /* the file itself; dst is put.fd, or its own when in place */
 	bool inplace, sparse;
 	enum method method;
 	atomic_uint workers; /* at work on it, or called */
 	_Atomic uint64_t done_bytes;
 
-	pthread_mutex_t lock; /* guards what follows */
+	pthread_mutex_t lock;    /* guards what follows */
 	uint64_t next, data_end; /* the run of data that is handed out */
 	bool changed;            /* the source shrank under our hands */
 	int error;
@@ -106,8 +106,11 @@ static bool next_run(struct dr_xfer *x)
 		return first && size > 0;
 	}
 	uint64_t at = x->next, end = 0;
-	if (dr_fs_next_data(x->src, &at, size, &end) <= 0)
+	if (dr_fs_next_data(x->src, &at, size, &end) <= 0) {
+		/* Only a hole is left: nobody need be called for it, or ask again. */
+		x->next = x->data_end = size;
 		return false;
+	}
 	/* Whole pages, for the digest; what is before x->next was handed out. */
 	at -= at % page;
 	x->next = at > x->next ? at : x->next;
@@ -117,10 +120,12 @@ static bool next_run(struct dr_xfer *x)
 	return x->next < x->data_end;
 }
 
-static bool take_range(struct dr_hand *hand, struct dr_xfer *x, uint64_t most, uint64_t *ret_at, size_t *ret_len)
+static bool take_range(struct dr_hand *hand, struct dr_xfer *x, uint64_t most, uint64_t *ret_at,
+		       size_t *ret_len)
 {
 	pthread_mutex_lock(&x->lock);
-	bool more = !x->error && !x->changed && !dr_stopped(hand->run) && (x->next < x->data_end || next_run(x));
+	bool more =
+	    !x->error && !x->changed && !dr_stopped(hand->run) && (x->next < x->data_end || next_run(x));
 	if (more) {
 		uint64_t left = x->data_end - x->next;
 		*ret_at = x->next;
@@ -389,7 +394,8 @@ static int open_destination(struct dr_hand *hand, struct dr_xfer *x)
 	if (rc < 0)
 		return rc;
 	/* Copy-on-write can be switched off for an empty file only. */
-	if (x->item.want.flags & dr_device_holds(x->item.dir->device)->flags_mask & DR_FLAG_NOCOW && !x->inplace)
+	if (x->item.want.flags & dr_device_holds(x->item.dir->device)->flags_mask & DR_FLAG_NOCOW &&
+	    !x->inplace)
 		dr_fs_set_flags(x->dst, DR_FLAG_NOCOW);
 	return 0;
 }
@@ -439,7 +445,8 @@ static int set_up(struct dr_hand *hand, struct dr_xfer *x, enum dr_side *ret_sid
 	dr_note_space(hand->run, rc);
 	if (rc < 0)
 		return rc;
-	x->method = hand->run->same_server && !atomic_load(&x->item.dir->device->no_range_copy) ? BY_SERVER : BY_BLOCKS;
+	x->method = hand->run->same_server && !atomic_load(&x->item.dir->device->no_range_copy) ? BY_SERVER
+												: BY_BLOCKS;
 	*ret_operation = "queue";
 	return make_queue(hand);
 }
@@ -498,7 +505,8 @@ static void destroy(struct dr_hand *hand, struct dr_xfer *x)
 	dr_dir_done(hand, dir);
 }
 
-static void give_up(struct dr_hand *hand, struct dr_xfer *x, enum dr_side side, const char *operation, int error)
+static void give_up(struct dr_hand *hand, struct dr_xfer *x, enum dr_side side, const char *operation,
+		    int error)
 {
 	drop_destination(x);
 	if (side == DR_SRC && error == -ENOENT)
@@ -519,7 +527,7 @@ static int finish_in_place(struct dr_hand *hand, struct dr_xfer *x, struct dr_li
 	if (rc < 0)
 		return rc;
 	struct dr_meta have = item->have, want;
-	have.mode &= (uint16_t)~(S_ISUID | S_ISGID); /* cleared by writing */
+	have.mode &= (uint16_t) ~(S_ISUID | S_ISGID); /* cleared by writing */
 	have.flags &= ~DR_FLAGS_LOCKED;
 	want = dr_put_holdable(hand, holds, &item->want, &hand->src_xattrs, &have);
 	struct dr_attr_target target = {.fd = x->dst};
@@ -572,7 +580,7 @@ static void commit(struct dr_hand *hand, struct dr_xfer *x)
 		x->has_digest = true;
 	}
 	dr_report_change(&hand->run->report, item->dir, x->name, &x->diff, &item->want, NULL,
-	                 x->has_digest ? x->digest : NULL);
+			 x->has_digest ? x->digest : NULL);
 	dr_settled(hand, item, &x->diff, place.path.text ? &place : NULL);
 	dr_path_finish(&place.path);
 	destroy(hand, x);
