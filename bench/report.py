@@ -68,4 +68,5 @@ def text(lines):
 
 def markdown(lines):
     rule = ['---'] + ['--:'] * (len(lines[0]) - 2) + ['---']
+    lines = [[word.replace('|', '\\|') for word in line] for line in lines]
     return '\n'.join('| ' + ' | '.join(line) + ' |' for line in [lines[0], rule, *lines[1:]])
