@@ -202,7 +202,13 @@ static int make(struct dr_hand *hand, struct dr_dir *dir, int parent_fd, bool sm
 			return -ECANCELED; /* and reported */
 		}
 	}
-	return enter_new(hand, dir);
+	int rc = enter_new(hand, dir);
+	if (rc < 0) {
+		unlinkat(parent_fd, dir->stage[0] ? dir->stage : dir->name, AT_REMOVEDIR);
+		dir->stage[0] = 0;
+		atomic_store(&dir->deferred, DR_DIR_PUBLISHED);
+	}
+	return rc;
 }
 
 static void report_new(struct dr_hand *hand, const struct dr_dir *dir)

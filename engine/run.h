@@ -50,7 +50,7 @@ struct dr_hand {
 	struct dr_run *run;
 	struct dr_worker *worker; /* while a task runs */
 	struct dr_tally tally;
-	char *buf;     /* DR_SMALL_BYTES + 1 */
+	char *buf;     /* DR_SMALL_BYTES */
 	char *listing; /* DR_LISTING_BYTES */
 	struct dr_xattrs src_xattrs, dst_xattrs;
 	struct dr_path path;
