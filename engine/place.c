@@ -189,7 +189,8 @@ static int make(struct dr_hand *hand, struct dr_dir *dir, int parent_fd, bool sm
 	struct dr_entry entry;
 	if (small || dir->replaces)
 		dr_temp_name(temp);
-	if (mkdirat(parent_fd, *temp ? temp : dir->name, 0700) < 0)
+	/* A temporary name is nobody else's: if it is there, a restarted NFS server was asked twice. */
+	if (mkdirat(parent_fd, *temp ? temp : dir->name, 0700) < 0 && !(errno == EEXIST && *temp))
 		return -errno;
 	if (small) {
 		strcpy(dir->stage, temp);

@@ -111,6 +111,9 @@ int dr_put_node(struct dr_hand *hand, struct dr_put *put, const struct dr_item *
 	dev_t rdev = makedev((unsigned)(want->rdev >> 32), (unsigned)want->rdev);
 	mode_t mode = (want->mode & S_IFMT) | creation_mode(hand, put);
 	rc = target ? symlinkat(target, item->dst_fd, name) : mknodat(item->dst_fd, name, mode, rdev);
+	/* A temporary name is nobody else's: it was made, and a restarted server asked again. */
+	if (rc < 0 && errno == EEXIST && put->temp[0])
+		rc = 0;
 	put->have.mode = target ? want->mode : (uint16_t)mode;
 	rc = rc < 0 ? -errno : look_at_new(put);
 	dr_note_space(hand->run, rc);
@@ -304,6 +307,25 @@ int dr_put_dry(struct dr_hand *hand, const struct dr_item *item)
 	return 0;
 }
 
+/*
+ * An NFS server that restarts between doing a rename and answering is asked
+ * again, and then knows no such file. What has the name now tells.
+ */
+static bool renamed_after_all(const struct dr_hand *hand, const struct dr_item *item, const char *temp,
+			      bool temp_is_dir)
+{
+	const struct dr_meta *want = &item->want;
+	struct dr_meta m;
+	if (!hand->run->remote || dr_fs_stat(item->dst_fd, temp, &m) != -ENOENT ||
+	    dr_fs_stat(item->dst_fd, item->entry->name, &m) < 0)
+		return false;
+	if (temp_is_dir)
+		return dr_is_dir(&m) && !item->exists;
+	struct dr_time mtime = dr_holds_time(dr_device_holds(item->dir->device), want->mtime);
+	return dr_same_type(&m, want) && (!dr_is_file(&m) || m.size_bytes == want->size_bytes) &&
+	       (!(hand->run->what & DR_ATTR_BIT(DR_ATTR_TIME)) || dr_time_cmp(m.mtime, mtime) == 0);
+}
+
 int dr_put_rename(struct dr_hand *hand, const struct dr_item *item, const char *temp, bool temp_is_dir)
 {
 	const char *name = item->entry->name;
@@ -325,6 +347,8 @@ int dr_put_rename(struct dr_hand *hand, const struct dr_item *item, const char *
 		rc = replace_with_dir(item, temp);
 	else
 		rc = dr_fs_rename(item->dst_fd, temp, name, false);
+	if (rc == -ENOENT && renamed_after_all(hand, item, temp, temp_is_dir))
+		rc = 0;
 	dr_note_space(hand->run, rc);
 	if (rc == -ENOTEMPTY && over_dir)
 		fail_in_the_way(hand, item);

@@ -305,7 +305,7 @@ static int make_link(struct dr_hand *hand, const struct dr_item *item, const str
 		return -errno;
 	char temp[DR_TEMP_NAME_BYTES];
 	dr_temp_name(temp);
-	if (linkat(from, name, item->dst_fd, temp, 0) < 0)
+	if (linkat(from, name, item->dst_fd, temp, 0) < 0 && errno != EEXIST) /* as in dr_put_node() */
 		return -errno;
 	rc = dr_put_rename(hand, item, temp, false);
 	if (rc < 0)
