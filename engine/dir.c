@@ -174,7 +174,10 @@ static int check_identity(struct dr_dir_fd *f, int fd)
 	int rc = dr_fs_stat(fd, "", &m);
 	if (rc < 0)
 		return rc;
-	return m.ino == f->ino && m.dev == f->dev ? 0 : -ESTALE;
+	if (m.ino == f->ino && m.dev == f->dev)
+		return 0;
+	/* The source may change at will: what was seen is gone. At the destination somebody interferes. */
+	return f == &f->dir->side[DR_SRC] ? -ENOENT : -ESTALE;
 }
 
 int dr_dir_pin(struct dr_dirs *dirs, struct dr_dir *dir, enum dr_side side)

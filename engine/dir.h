@@ -105,7 +105,8 @@ void dr_dir_set_root_fd(struct dr_dirs *dirs, struct dr_dir *root, enum dr_side 
 
 /*
  * The open descriptor of one side, to be given back with dr_dir_unpin(). The
- * directory must be the one first seen: -ESTALE if another took its place.
+ * directory must be the one first seen: if another took its place, -ENOENT at
+ * the source, -ESTALE at the destination.
  */
 int dr_dir_pin(struct dr_dirs *dirs, struct dr_dir *dir, enum dr_side side);
 void dr_dir_unpin(struct dr_dirs *dirs, struct dr_dir *dir, enum dr_side side);

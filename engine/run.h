@@ -91,16 +91,17 @@ struct dr_run {
 
 	atomic_int *stop; /* a signal's number, or -1: end now */
 	int64_t began_ns;
-	atomic_bool changing;   /* the destination was changed, or an unfinished run did */
-	atomic_bool syncing;    /* all is written; waiting for the disks */
-	atomic_bool walked;     /* every directory has been listed */
-	atomic_uint listings;   /* directories still to be listed */
-	atomic_uint no_space;   /* ENOSPC in a row */
-	atomic_bool full;       /* nothing new is begun */
-	atomic_llong deletes;   /* deleted, or to be deleted, so far */
-	int64_t delete_limit;   /* -1: none */
-	atomic_ullong dst_seen; /* entries found at the destination */
-	struct dr_err fatal;    /* under fatal_lock; code 0: none */
+	atomic_bool changing;      /* the destination was changed, or an unfinished run did */
+	atomic_bool syncing;       /* all is written; waiting for the disks */
+	atomic_bool walked;        /* every directory has been listed */
+	atomic_uint listings;      /* directories still to be listed */
+	atomic_uint no_space;      /* ENOSPC in a row */
+	atomic_uint no_space_ever; /* and in all */
+	atomic_bool full;          /* nothing new is begun */
+	atomic_llong deletes;      /* deleted, or to be deleted, so far */
+	int64_t delete_limit;      /* -1: none */
+	atomic_ullong dst_seen;    /* entries found at the destination */
+	struct dr_err fatal;       /* under fatal_lock; code 0: none */
 	pthread_mutex_t fatal_lock;
 
 	pthread_mutex_t xfer_lock; /* guards xfers */

@@ -41,6 +41,8 @@
 #define CHECKPOINT_S 60
 /* So many writes in a row without space: the destination is full, not one file too large. */
 #define NO_SPACE_MOST 8u
+/* Or so many in all: small ones still fit now and then. */
+#define NO_SPACE_EVER 64u
 
 static atomic_int stop_request;
 
@@ -57,6 +59,10 @@ void dr_fail(struct dr_hand *hand, struct dr_dir *dir, const char *name, enum dr
 	atomic_store(&dir->failed, true);
 	if (error == -ECANCELED)
 		return; /* the reason was told */
+	if (error == -ENOENT && side == DR_SRC) {
+		DR_ADD(&hand->tally, vanished, 1); /* it was there a moment ago: no failure */
+		return;
+	}
 	DR_ADD(&hand->tally, failed, 1);
 	dr_report_failure(&hand->run->report, dir, name, side, operation, error, NULL, false);
 }
@@ -86,7 +92,10 @@ void dr_note_space(struct dr_run *run, int rc)
 			atomic_store_explicit(&run->no_space, 0, memory_order_relaxed);
 		return;
 	}
-	if (rc != -ENOSPC || atomic_fetch_add(&run->no_space, 1) + 1 < NO_SPACE_MOST)
+	if (rc != -ENOSPC)
+		return;
+	unsigned in_a_row = atomic_fetch_add(&run->no_space, 1) + 1;
+	if (atomic_fetch_add(&run->no_space_ever, 1) + 1 < NO_SPACE_EVER && in_a_row < NO_SPACE_MOST)
 		return;
 	if (!atomic_exchange(&run->full, true))
 		dr_report_note(&run->report, DR_NOTE_WARNING,

@@ -182,7 +182,8 @@ static bool root_may_be_empty(struct dr_hand *hand, const struct dr_dir *dir)
 /* A directory that is gone is no failure, but nothing is deleted for it. */
 static void source_failed(struct dr_hand *hand, struct dr_dir *dir, const char *operation, int rc)
 {
-	if (rc != -ENOENT) {
+	/* -ENOTDIR, -ELOOP: it is something else now. */
+	if (rc != -ENOENT && rc != -ENOTDIR && rc != -ELOOP) {
 		dr_fail(hand, dir, "", DR_SRC, operation, rc);
 		return;
 	}

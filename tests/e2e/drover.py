@@ -63,8 +63,11 @@ class Drover:
         """Runs to the end. `code` is the exit status it must have, or several that it may have; None: any, a signal
         included. `prefix` is a command to run it under, `files` its limit of descriptors, `folder` where it runs."""
         command = [*prefix, self.binary, *arguments]
+        environment = dict(self.environment)
+        if "strace" in command[:1]:  # LeakSanitizer does not work under ptrace
+            environment["ASAN_OPTIONS"] = environment.get("ASAN_OPTIONS", "") + ":detect_leaks=0"
         finished = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, timeout=timeout_s,
-                                  env=self.environment, cwd=folder or self.folder, preexec_fn=_limit(files))
+                                  env=environment, cwd=folder or self.folder, preexec_fn=_limit(files))
         result = Result(command, finished.returncode, finished.stdout, _text(finished.stderr))
         result_ok(result, code)
         return result
