@@ -23,6 +23,7 @@
 #include <unistd.h>
 
 #include "base/attr_parse.h"
+#include "base/digest.h"
 #include "base/fs.h"
 #include "base/idmap.h"
 
@@ -327,6 +328,46 @@ bool dr_xattrs_equal(const struct dr_xattrs *a, const struct dr_xattrs *b, unsig
 			return false;
 	}
 	return true;
+}
+
+/* ---- digests -------------------------------------------------------------- */
+
+static int by_name(const void *a, const void *b)
+{
+	const struct record *x = a, *y = b;
+	return strcmp(x->name, y->name);
+}
+
+static uint8_t *put_text(uint8_t *p, const char *text, uint32_t len)
+{
+	uint32_t le = htole32(len);
+	memcpy(p, &le, 4);
+	memcpy(p + 4, text, len);
+	return p + 4 + len;
+}
+
+int dr_xattrs_digest(const struct dr_xattrs *x, unsigned kinds, uint8_t ret[DR_DIGEST_BYTES])
+{
+	unsigned n = count_kinds(x, kinds), i = 0;
+	if (n == 0)
+		return 0;
+	struct record *sorted = malloc(n * sizeof *sorted), r;
+	uint8_t *text = malloc(x->len_bytes + n * 8), *end = text;
+	if (sorted && text) {
+		FOR_EACH_RECORD(x, r)
+		if (kinds & DR_ATTR_BIT(r.kind))
+			sorted[i++] = r;
+		qsort(sorted, n, sizeof *sorted, by_name);
+		for (i = 0; i < n; i++) {
+			end = put_text(end, sorted[i].name, sorted[i].name_len);
+			end = put_text(end, sorted[i].value, sorted[i].value_len);
+		}
+		dr_digest_plain(text, (size_t)(end - text), ret);
+	}
+	int rc = sorted && text ? 1 : -ENOMEM;
+	free(sorted);
+	free(text);
+	return rc;
 }
 
 void dr_xattrs_map_ids(struct dr_xattrs *x, const struct dr_idmap *map)

@@ -63,6 +63,13 @@ int dr_xattrs_read_at(struct dr_xattrs *x, int dir, const char *name, unsigned k
 /* The same attributes of these kinds with the same values? */
 bool dr_xattrs_equal(const struct dr_xattrs *a, const struct dr_xattrs *b, unsigned kinds);
 
+/*
+ * The digest of the attributes of these kinds: plain XXH3-128 over, for each in
+ * the byte order of names, name length, name, value length, value; lengths are 4
+ * bytes, little endian. 1; 0: there is none of these kinds; -ENOMEM.
+ */
+int dr_xattrs_digest(const struct dr_xattrs *x, unsigned kinds, uint8_t ret[16]);
+
 /* Rewrites the users and groups that POSIX ACL entries name. */
 void dr_xattrs_map_ids(struct dr_xattrs *x, const struct dr_idmap *map);
 

@@ -49,12 +49,10 @@ static size_t take_fraction(const char **text, long double *ret)
 	return (size_t)(*text - first);
 }
 
-/* The factor of "", "B", "K", "KiB", "KB" and so on; 0 for anything else. */
+/* The factor of "B", "K", "KiB", "KB" and so on; 0 for anything else. */
 static uint64_t unit_factor(const char *unit)
 {
 	static const char letters[] = "kmgtp";
-	if (!*unit)
-		return 1024;
 	if (strcasecmp(unit, "b") == 0)
 		return 1;
 	const char *letter = strchr(letters, tolower((unsigned char)*unit));
@@ -73,28 +71,46 @@ static uint64_t unit_factor(const char *unit)
 	return factor;
 }
 
-int dr_units_parse_rate(const char *text, uint64_t *ret_bytes_per_s, struct dr_err *err)
+/* A number with an optional fraction and unit, in bytes; without a unit it is times `plain`. 1, or 0 for "0". */
+static int parse_bytes(const char *text, uint64_t plain, const char *kind, uint64_t *ret, struct dr_err *err)
 {
 	const char *at = text;
 	uint64_t whole = 0;
 	int r = take_digits(&at, &whole);
 	long double fraction;
 	if (take_fraction(&at, &fraction) == 0 && r == -EINVAL)
-		return dr_err_set(err, -EINVAL, "\"%.64s\": not a rate (as 100, 1.5m or 10MB)", text);
-	uint64_t factor = unit_factor(at);
+		return dr_err_set(err, -EINVAL, "\"%.64s\": not %s", text, kind);
+	uint64_t factor = *at ? unit_factor(at) : plain;
 	if (factor == 0)
 		return dr_err_set(err, -EINVAL,
 				  "\"%.64s\": \"%.32s\" is not a unit (K, M, G, T, P, KB, KiB, ...)", text,
 				  at);
-	uint64_t rate;
-	if (r == -ERANGE || __builtin_mul_overflow(whole, factor, &rate) ||
-	    __builtin_add_overflow(rate, (uint64_t)(fraction * (long double)factor), &rate) ||
-	    rate > INT64_MAX)
+	if (r == -ERANGE || __builtin_mul_overflow(whole, factor, ret) ||
+	    __builtin_add_overflow(*ret, (uint64_t)(fraction * (long double)factor), ret) || *ret > INT64_MAX)
 		return dr_err_set(err, -ERANGE, "\"%.64s\": too large", text);
-	if (rate < RATE_MIN && (whole > 0 || fraction > 0))
+	return whole > 0 || fraction > 0;
+}
+
+int dr_units_parse_rate(const char *text, uint64_t *ret_bytes_per_s, struct dr_err *err)
+{
+	uint64_t rate;
+	int r = parse_bytes(text, 1024, "a rate (as 100, 1.5m or 10MB)", &rate, err);
+	if (r < 0)
+		return r;
+	if (rate < RATE_MIN && r > 0)
 		return dr_err_set(err, -ERANGE, "\"%.64s\": below the smallest rate, %d bytes a second", text,
 				  RATE_MIN);
 	*ret_bytes_per_s = rate;
+	return 0;
+}
+
+int dr_units_parse_size(const char *text, uint64_t *ret_bytes, struct dr_err *err)
+{
+	uint64_t bytes;
+	int r = parse_bytes(text, 1, "a size (as 8192, 64K or 1M)", &bytes, err);
+	if (r < 0)
+		return r;
+	*ret_bytes = bytes;
 	return 0;
 }
 

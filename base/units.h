@@ -18,6 +18,9 @@
  */
 int dr_units_parse_rate(const char *text, uint64_t *ret_bytes_per_s, struct dr_err *err);
 
+/* The same of a size: no unit is bytes. 0 or -EINVAL, -ERANGE. */
+int dr_units_parse_size(const char *text, uint64_t *ret_bytes, struct dr_err *err);
+
 /*
  * "100" (a count) or "5%" (a whole percentage, 0 to 100). The one that was not given is -1.
  * 0 or -EINVAL, -ERANGE.

@@ -26,6 +26,14 @@ static void check_rate(const char *text)
 	check(r == 0 ? rate == 0 || (rate >= 512 && rate <= INT64_MAX) : err.text[0] != 0);
 }
 
+static void check_size(const char *text)
+{
+	struct dr_err err = {0};
+	uint64_t bytes = 0;
+	int r = dr_units_parse_size(text, &bytes, &err);
+	check(r == 0 ? bytes <= INT64_MAX : err.text[0] != 0);
+}
+
 static void check_limit(const char *text)
 {
 	struct dr_err err = {0};
@@ -62,6 +70,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	if (!text)
 		return 0;
 	check_rate(text);
+	check_size(text);
 	check_limit(text);
 	check_uint(text);
 

@@ -58,17 +58,6 @@ Test(text, a_name_that_looks_escaped_can_be_told_from_one_that_is)
 	check_put("\\#018", "\\#018");
 }
 
-Test(text, utf8_len)
-{
-	uint32_t code;
-	cr_expect_eq(dr_text_utf8_len("", &code), 0);
-	cr_expect_eq(dr_text_utf8_len("a", &code), 1);
-	cr_expect_eq(dr_text_utf8_len("\xf0\x9f\x90\x84", &code), 4);
-	cr_expect_eq(code, 0x1f404);
-	cr_expect_eq(dr_text_utf8_len("\x80", &code), 0);
-	cr_expect_eq(dr_text_utf8_len("\xf8\x88\x80\x80\x80", &code), 0);
-}
-
 Test(text, wide_characters_count_twice_and_accents_not)
 {
 	static const struct {

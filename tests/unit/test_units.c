@@ -87,6 +87,36 @@ Test(units_rate, refusals)
 	}
 }
 
+Test(units_size, values)
+{
+	static const struct {
+		const char *text;
+		uint64_t bytes;
+	} rows[] = {{"0", 0},         {"1", 1},        {"8192", 8192},    {"64K", 65536},
+		    {"64KiB", 65536}, {"64kb", 64000}, {"1.5M", 3 << 19}, {"7b", 7}};
+	for (size_t i = 0; i < LENGTH(rows); i++) {
+		uint64_t bytes = 12345;
+		cr_expect_eq(dr_units_parse_size(rows[i].text, &bytes, NULL), 0, "%s", rows[i].text);
+		cr_expect_eq(bytes, rows[i].bytes, "%s", rows[i].text);
+	}
+}
+
+Test(units_size, refusals)
+{
+	static const struct refusal rows[] = {
+	    {"", -EINVAL, "\"\": not a size (as 8192, 64K or 1M)"},
+	    {"-1", -EINVAL, "\"-1\": not a size (as 8192, 64K or 1M)"},
+	    {"5x", -EINVAL, "\"5x\": \"x\" is not a unit (K, M, G, T, P, KB, KiB, ...)"},
+	    {"99999999999999999999", -ERANGE, "\"99999999999999999999\": too large"},
+	};
+	for (size_t i = 0; i < LENGTH(rows); i++) {
+		uint64_t bytes = 7;
+		struct dr_err err = {0};
+		check_refusal(&rows[i], dr_units_parse_size(rows[i].text, &bytes, &err), &err);
+		cr_expect_eq(bytes, 7);
+	}
+}
+
 Test(units_limit, values)
 {
 	static const struct {
