@@ -100,6 +100,7 @@ void dr_dir_unref(struct dr_dirs *dirs, struct dr_dir *dir)
 			close_fd(dirs, f);
 		}
 		pthread_mutex_unlock(&dirs->lock);
+		free(dir->moved_from);
 		free(dir);
 		dir = parent;
 	}
@@ -116,23 +117,34 @@ void dr_dir_set_root_fd(struct dr_dirs *dirs, struct dr_dir *root, enum dr_side 
 
 /* ---- descriptors ------------------------------------------------------------ */
 
+/* Where it really is: its name, or path, in parent_on(). */
 static const char *name_on(const struct dr_dir *dir, enum dr_side side)
 {
+	if (side == DR_DST && dir->moved_from)
+		return dir->moved_from;
 	return side == DR_DST && dir->stage[0] ? dir->stage : dir->name;
+}
+
+static struct dr_dir *parent_on(const struct dr_dir *dir, enum dr_side side)
+{
+	struct dr_dir *parent = dir->parent;
+	while (side == DR_DST && dir->moved_from && parent->parent)
+		parent = parent->parent;
+	return parent;
 }
 
 /* The path that leads from `ancestor` to dir on one side. */
 static char *path_beneath(const struct dr_dir *ancestor, const struct dr_dir *dir, enum dr_side side)
 {
 	size_t len = 0;
-	for (const struct dr_dir *d = dir; d != ancestor; d = d->parent)
+	for (const struct dr_dir *d = dir; d != ancestor; d = parent_on(d, side))
 		len += strlen(name_on(d, side)) + 1;
 	char *path = malloc(len + 1);
 	if (!path)
 		return NULL;
 	char *end = path + len;
 	*end = 0;
-	for (const struct dr_dir *d = dir; d != ancestor; d = d->parent) {
+	for (const struct dr_dir *d = dir; d != ancestor; d = parent_on(d, side)) {
 		const char *name = name_on(d, side);
 		size_t n = strlen(name);
 		end -= n;
@@ -145,17 +157,17 @@ static char *path_beneath(const struct dr_dir *ancestor, const struct dr_dir *di
 
 static int open_beneath(struct dr_dirs *dirs, struct dr_dir *dir, enum dr_side side)
 {
-	struct dr_dir *ancestor = dir->parent;
+	struct dr_dir *ancestor = parent_on(dir, side);
 	pthread_mutex_lock(&dirs->lock);
 	while (ancestor->side[side].fd < 0)
-		ancestor = ancestor->parent; /* the root is always open */
+		ancestor = parent_on(ancestor, side); /* the root is always open */
 	struct dr_dir_fd *base = &ancestor->side[side];
 	if (base->pins++ == 0)
 		lru_remove(dirs, base);
 	pthread_mutex_unlock(&dirs->lock);
 
 	int fd;
-	if (ancestor == dir->parent) {
+	if (ancestor == parent_on(dir, side)) {
 		fd = dr_fs_open_dir(base->fd, name_on(dir, side));
 	} else {
 		char *path = path_beneath(ancestor, dir, side);

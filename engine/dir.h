@@ -71,8 +71,11 @@ struct dr_dir {
 	bool names_big;           /* too much to keep: ask for each name */
 	struct dr_device *device; /* that it is on at the destination, or would be */
 
+	/* A dry run: it would have been moved from this path beneath the destination's root, where it still is. */
+	char *moved_from; /* NULL: no. Ours. */
+
 	/* While it is filled under a hidden name (see put.h). */
-	char stage[40];            /* the hidden name, "" once it has its own */
+	char stage[48];            /* the hidden name, "" once it has its own */
 	atomic_uint stage_pending; /* batches that still fill it */
 	_Atomic(struct dr_task *)
 	    deferred; /* started once it has its name; linked by `older`. Or DR_DIR_PUBLISHED */

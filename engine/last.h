@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * What the source was the last time this SRC was synced to this DST, so that an
- * unmounted source is noticed before its emptiness is copied. Kept in
- * $XDG_STATE_HOME/drover (else ~/.local/state/drover), one small file a pair.
+ * unmounted source is noticed before its emptiness is copied. One small file a
+ * pair (see state.h).
  */
 #pragma once
 

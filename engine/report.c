@@ -3,6 +3,7 @@
 
 #include <stdarg.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "base/digest.h"
@@ -107,10 +108,39 @@ void dr_report_change(struct dr_report *report, const struct dr_dir *dir, const 
 	send_change(report, dir, name, dr_is_dir(meta), &change);
 }
 
+void dr_report_moved(struct dr_report *report, const struct dr_dir *dir, const char *name,
+		     const struct dr_meta *meta, const char *from)
+{
+	if (!report->observer->wants_changes || !report->observer->change)
+		return;
+	struct dr_change change = {.size_bytes = meta->size_bytes};
+	char *path;
+	dr_diff_itemize(&(struct dr_diff){.bits = 0}, meta, change.itemize);
+	change.itemize[0] = 'm';
+	if (asprintf(&path, "%s%s", from, dr_is_dir(meta) ? "/" : "") < 0)
+		path = NULL;
+	change.moved_from = path ? path : from;
+	send_change(report, dir, name, dr_is_dir(meta), &change);
+	free(path);
+}
+
 void dr_report_deleted(struct dr_report *report, const struct dr_dir *dir, const char *name, bool is_dir)
 {
 	if (!report->observer->wants_changes || !report->observer->change)
 		return;
 	struct dr_change change = {.itemize = "*deleting  "};
 	send_change(report, dir, name, is_dir, &change);
+}
+
+void dr_report_busy(struct dr_busy_file *ret, const struct dr_dir *dir, const char *name,
+		    struct dr_path *path)
+{
+	const char *text = dr_dir_path(dir, name, path);
+	size_t len = strlen(text), room = sizeof ret->path;
+	if (len < room) {
+		memcpy(ret->path, text, len + 1);
+		return;
+	}
+	memcpy(ret->path, "...", 3);
+	memcpy(ret->path + 3, text + len - (room - 4), room - 3);
 }

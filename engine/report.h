@@ -58,4 +58,11 @@ void dr_report_note(struct dr_report *report, enum dr_note_level level, const ch
 void dr_report_change(struct dr_report *report, const struct dr_dir *dir, const char *name,
 		      const struct dr_diff *diff, const struct dr_meta *meta, const char *target,
 		      const uint8_t digest[16]);
+/* It has its name now, and had the path `from` before. */
+void dr_report_moved(struct dr_report *report, const struct dr_dir *dir, const char *name,
+		     const struct dr_meta *meta, const char *from);
 void dr_report_deleted(struct dr_report *report, const struct dr_dir *dir, const char *name, bool is_dir);
+
+/* For the display: a file's path, shortened from the left to what fits. path: scratch. */
+void dr_report_busy(struct dr_busy_file *ret, const struct dr_dir *dir, const char *name,
+		    struct dr_path *path);

@@ -16,8 +16,7 @@ static bool same(const struct dr_meta *a, const struct dr_meta *b)
 	return a->dev == b->dev && a->ino == b->ino;
 }
 
-/* Is `top` the directory fd itself or one of those above it? */
-static bool is_above(const struct dr_meta *top, int fd)
+bool dr_roots_contains(const struct dr_meta *top, int fd)
 {
 	int at = fcntl(fd, F_DUPFD_CLOEXEC, 0);
 	bool found = false;
@@ -74,7 +73,7 @@ static int open_destination(struct dr_roots *roots, const char *dst, bool dry_ru
 	if (roots->dst_parent < 0)
 		return dr_err_sys(err, roots->dst_parent, "destination %s: the directory it would be made in",
 				  dst);
-	if (is_above(&roots->src_meta, roots->dst_parent))
+	if (dr_roots_contains(&roots->src_meta, roots->dst_parent))
 		return dr_err_set(err, -EINVAL, "destination %s is inside the source", dst);
 	if (dry_run)
 		return 0;
@@ -100,9 +99,9 @@ int dr_roots_open(struct dr_roots *roots, const char *src, const char *dst, bool
 		if (same(&roots->src_meta, &roots->dst_meta))
 			return dr_err_set(err, -EINVAL, "source %s and destination %s are the same directory",
 					  src, dst);
-		if (is_above(&roots->src_meta, roots->dst))
+		if (dr_roots_contains(&roots->src_meta, roots->dst))
 			return dr_err_set(err, -EINVAL, "destination %s is inside the source %s", dst, src);
-		if (is_above(&roots->dst_meta, roots->src))
+		if (dr_roots_contains(&roots->dst_meta, roots->src))
 			return dr_err_set(err, -EINVAL, "source %s is inside the destination %s", src, dst);
 		dr_mount_of(roots->dst, &roots->dst_mount);
 	}

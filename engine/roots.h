@@ -23,3 +23,6 @@ struct dr_roots {
 /* Opens both; makes DST's last component where it is missing, but not in a dry run. Finish also after a failure. */
 int dr_roots_open(struct dr_roots *roots, const char *src, const char *dst, bool dry_run, struct dr_err *err);
 void dr_roots_finish(struct dr_roots *roots);
+
+/* Is `top` the directory fd itself or one of those above it? */
+bool dr_roots_contains(const struct dr_meta *top, int fd);

@@ -12,6 +12,7 @@
 #define PREFIX ".drover."
 #define PREFIX_LEN (sizeof PREFIX - 1)
 #define RUN_LEN 16
+#define REDO_LEN (sizeof DR_REDO_SUFFIX - 1)
 
 static uint64_t run;
 
@@ -34,8 +35,14 @@ bool dr_temp_is(const char *name, size_t len)
 	if (len < PREFIX_LEN + RUN_LEN + 2 || memcmp(name, PREFIX, PREFIX_LEN) != 0)
 		return false;
 	const char *number = name + PREFIX_LEN + RUN_LEN + 1;
-	return strspn(name + PREFIX_LEN, hex) == RUN_LEN && number[-1] == '.' &&
-	       strspn(number, hex) == len - (size_t)(number - name);
+	size_t digits = strspn(number, hex), left = len - (size_t)(number - name) - digits;
+	return strspn(name + PREFIX_LEN, hex) == RUN_LEN && number[-1] == '.' && digits > 0 &&
+	       (left == 0 || (left == REDO_LEN && !memcmp(number + digits, DR_REDO_SUFFIX, REDO_LEN)));
+}
+
+bool dr_temp_is_redo(const char *name, size_t len)
+{
+	return dr_temp_is(name, len) && !memcmp(name + len - REDO_LEN, DR_REDO_SUFFIX, REDO_LEN);
 }
 
 bool dr_temp_is_ours(const char *name)

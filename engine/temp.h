@@ -9,7 +9,9 @@
 #include <stdbool.h>
 #include <stddef.h>
 
-#define DR_TEMP_NAME_BYTES 40
+#define DR_TEMP_NAME_BYTES 48
+/* Behind such a name: the staged changes of a file (redo.h), which the next run completes or drops. */
+#define DR_REDO_SUFFIX ".redo"
 #define DR_MARKER_NAME ".drover.run"
 
 /* Chooses the run's digits: what an earlier run of the same process left is not ours. Before the run's threads start. */
@@ -18,7 +20,9 @@ void dr_temp_begin_run(void);
 /* A name that no one else has: of this run, never given before. Any thread. */
 void dr_temp_name(char ret[DR_TEMP_NAME_BYTES]);
 
-/* Has a name this form? (Of whichever run.) */
+/* Has a name this form, with or without the suffix? (Of whichever run.) */
 bool dr_temp_is(const char *name, size_t len);
+/* With it. */
+bool dr_temp_is_redo(const char *name, size_t len);
 /* Of this very run. */
 bool dr_temp_is_ours(const char *name);

@@ -13,27 +13,15 @@
  * worked off before more is listed, unless another worker has nothing to do and
  * takes the listing over. What is in memory is bounded by that.
  */
-#include <dirent.h>
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "base/fs.h"
 #include "engine/names.h"
 #include "engine/run.h"
 
-/* Batches are not cut smaller than this where operations are quick: workers would meet in one directory's lock. */
-#define MIN_BATCH_LOCAL 64u
-#define MIN_BATCH_REMOTE 4u
 /* A new directory with at most this many entries is made under a hidden name. */
 #define STAGE_ENTRIES 512u
-
-struct batch {
-	struct dr_task task;
-	struct dr_dir *dir;
-	unsigned n;
-	struct dr_entry entries[]; /* names behind them */
-};
 
 /* A directory was listed, or a batch looked at: with the last one, everything has been found. */
 static void listed_one(struct dr_run *run)
@@ -44,7 +32,7 @@ static void listed_one(struct dr_run *run)
 
 /* ---- a batch ---------------------------------------------------------------- */
 
-static void settle_entries(struct dr_hand *hand, struct batch *b)
+static void settle_entries(struct dr_hand *hand, struct dr_batch *b)
 {
 	struct dr_dir *dir = b->dir;
 	struct dr_dirs *dirs = &hand->run->dirs;
@@ -68,7 +56,7 @@ static void settle_entries(struct dr_hand *hand, struct batch *b)
 
 static void run_batch(struct dr_task *task, struct dr_worker *worker)
 {
-	struct batch *b = (struct batch *)task;
+	struct dr_batch *b = (struct dr_batch *)task;
 	struct dr_hand *hand = dr_worker_context(worker);
 	struct dr_dir *dir = b->dir;
 	hand->worker = worker;
@@ -80,72 +68,20 @@ static void run_batch(struct dr_task *task, struct dr_worker *worker)
 	dr_dir_done(hand, dir);
 }
 
-static struct batch *make_batch(struct dr_dir *dir, const struct dr_name *names, unsigned n)
-{
-	size_t text = 0;
-	for (unsigned i = 0; i < n; i++)
-		text += names[i].len + 1u;
-	struct batch *b = malloc(sizeof *b + n * sizeof b->entries[0] + text);
-	if (!b)
-		return NULL;
-	b->task = (struct dr_task){.run = run_batch};
-	b->dir = dir;
-	b->n = n;
-	char *to = (char *)&b->entries[n];
-	for (unsigned i = 0; i < n; i++) {
-		b->entries[i] =
-		    (struct dr_entry){.name = to, .name_len = names[i].len, .d_type = names[i].type};
-		memcpy(to, names[i].name, names[i].len + 1u);
-		to += names[i].len + 1u;
-	}
-	return b;
-}
-
 /* ---- a listing -------------------------------------------------------------- */
-
-static int by_inode(const void *a, const void *b)
-{
-	const struct dr_name *x = a, *y = b;
-	return x->ino < y->ino ? -1 : x->ino > y->ino;
-}
-
-/* Fills the hand's buffer; *ret_end: there is no more. Bytes or -errno. */
-static ssize_t fill_listing(struct dr_hand *hand, int fd, bool *ret_end)
-{
-	size_t filled = 0;
-	*ret_end = false;
-	/* A record takes at most 24 bytes and a name of 255. */
-	while (DR_LISTING_BYTES - filled >= 4096) {
-		ssize_t n = dr_fs_getdents(fd, hand->listing + filled, DR_LISTING_BYTES - filled);
-		if (n < 0)
-			return n;
-		if (n == 0) {
-			*ret_end = true;
-			break;
-		}
-		filled += (size_t)n;
-	}
-	return (ssize_t)filled;
-}
-
-static unsigned batch_size(const struct dr_hand *hand, unsigned n)
-{
-	unsigned idle = dr_pool_idle(hand->worker),
-		 least = hand->run->remote ? MIN_BATCH_REMOTE : MIN_BATCH_LOCAL;
-	unsigned size = idle ? (n + idle) / (idle + 1) : DR_BATCH_ENTRIES;
-	return size < least ? least : size > DR_BATCH_ENTRIES ? DR_BATCH_ENTRIES : size;
-}
 
 static void push_batches(struct dr_hand *hand, struct dr_dir *dir, const struct dr_name *names, unsigned n)
 {
-	unsigned size = batch_size(hand, n), batches = (n + size - 1) / size;
+	unsigned size = dr_listing_batch(hand->worker, n, hand->run->remote), batches = (n + size - 1) / size;
 	atomic_fetch_add(&dir->pending, batches);
 	atomic_fetch_add(&hand->run->listings, batches);
 	if (dir->stage[0])
 		atomic_fetch_add(&dir->stage_pending, batches);
 	for (unsigned at = 0; at < n; at += size) {
-		struct batch *b = make_batch(dir, names + at, n - at < size ? n - at : size);
+		struct dr_batch *b = dr_batch_create(names + at, n - at < size ? n - at : size);
 		if (b) {
+			b->task.run = run_batch;
+			b->dir = dir;
 			dr_pool_push(hand->worker, &b->task);
 		} else {
 			dr_fail(hand, dir, "", DR_SRC, "list", -ENOMEM);
@@ -195,23 +131,15 @@ static void source_failed(struct dr_hand *hand, struct dr_dir *dir, const char *
 static bool list_some(struct dr_hand *hand, struct dr_dir *dir, int fd, bool first)
 {
 	bool end;
-	ssize_t filled = fill_listing(hand, fd, &end);
-	if (filled < 0) {
-		source_failed(hand, dir, "list", (int)filled);
+	struct dr_name *names;
+	ssize_t listed = dr_listing_read(fd, hand->listing, &names, &end);
+	if (listed < 0) {
+		source_failed(hand, dir, "list", (int)listed);
 		if (first)
 			dr_place_prepare(hand, dir, false);
 		return false;
 	}
-	struct dr_name *names = malloc(DR_LISTING_BYTES / 24 * sizeof *names);
-	if (!names) {
-		dr_fail(hand, dir, "", DR_SRC, "list", -ENOMEM);
-		return false;
-	}
-	unsigned n = 0;
-	for (size_t at = 0; dr_fs_next(hand->listing, (size_t)filled, &at, &names[n]);)
-		n++;
-	/* Inodes in the order of the inode table: neighbours are read from disk together. */
-	qsort(names, n, sizeof *names, by_inode);
+	unsigned n = (unsigned)listed;
 	bool more = !end;
 	if (first && !dr_place_prepare(hand, dir, end && n <= STAGE_ENTRIES))
 		more = false;

@@ -11,6 +11,13 @@
  * in while there is enough left. Holes are never handed out. Where the file
  * system can share blocks (FICLONE) or an NFS server can copy by itself
  * (copy_file_range), it does, and no byte passes here.
+ *
+ * Of a file that is there in another version only what differs is written
+ * (delta.h), to where the file system allows it:
+ *
+ *     CLONE    a clone of the old version, under a temporary name, then renamed
+ *     STAGED   a file beside it; synced, then applied to the old version (redo.h)
+ *     INPLACE  the old version itself, as --inplace asks
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -23,7 +30,12 @@
 #include <unistd.h>
 
 #include "base/fs.h"
+#include "engine/delta.h"
+#include "engine/redo.h"
+#include "engine/remember.h"
 #include "engine/run.h"
+#include "engine/shift.h"
+#include "engine/verify.h"
 
 /* Blocks one worker keeps in flight. */
 #define DEPTH 4u
@@ -32,7 +44,14 @@
 /* What one call of a server's own copy moves: long enough to be worth it, short enough to stop between two. */
 #define RANGE_BYTES ((uint64_t)64 << 20)
 
-enum method { BY_BLOCKS, BY_SERVER, BY_CLONE };
+/* From this size on a clone of the old version beats writing a new one. */
+#define CLONE_OLD_BYTES ((uint64_t)1 << 20)
+/* And two waits for the disk, and writing what changed twice, too. */
+#define STAGED_BYTES ((uint64_t)16 << 20)
+
+enum method { BY_BLOCKS, BY_SERVER, BY_CLONE, BY_SHIFT };
+/* What becomes of the version that is there; NEW: it is replaced as a whole. */
+enum way { NEW, CLONE, STAGED, INPLACE };
 
 struct dr_xfer {
 	struct dr_task task;           /* begins it */
@@ -44,8 +63,11 @@ struct dr_xfer {
 	struct dr_meta seen; /* the source, as it was before it was read */
 	unsigned tries;
 	int src, dst; /* the file itself; dst is put.fd, or its own when in place */
-	bool inplace, sparse;
+	bool sparse;
 	enum method method;
+	enum way way;
+	struct dr_delta delta;
+	struct dr_redo redo;
 	atomic_uint workers; /* at work on it, or called */
 	_Atomic uint64_t done_bytes;
 
@@ -99,8 +121,10 @@ static void set_changed(struct dr_xfer *x)
 /* Under the lock: moves to the next run of data. */
 static bool next_run(struct dr_xfer *x)
 {
-	uint64_t size = x->seen.size_bytes, page = DR_DIGEST_PAGE_BYTES;
-	if (!x->sparse) {
+	uint64_t size = x->seen.size_bytes;
+	uint64_t unit = x->delta.fresh.n_blocks ? x->delta.fresh.block_bytes : DR_DIGEST_PAGE_BYTES;
+	/* What fits one digest passes in one piece. */
+	if (!x->sparse || size <= DR_DIGEST_PLAIN_BYTES) {
 		bool first = x->data_end == 0;
 		x->data_end = size;
 		return first && size > 0;
@@ -111,11 +135,11 @@ static bool next_run(struct dr_xfer *x)
 		x->next = x->data_end = size;
 		return false;
 	}
-	/* Whole pages, for the digest; what is before x->next was handed out. */
-	at -= at % page;
+	/* Whole blocks, for the hashes; what is before x->next was handed out. */
+	at -= at % unit;
 	x->next = at > x->next ? at : x->next;
-	end += page - 1;
-	end -= end % page;
+	end += unit - 1;
+	end -= end % unit;
 	x->data_end = end < size ? end : size;
 	return x->next < x->data_end;
 }
@@ -189,18 +213,73 @@ static bool begin_block(struct dr_hand *hand, struct dr_xfer *x, struct slot *sl
 	return rc == 0;
 }
 
-static void digest_block(struct dr_xfer *x, const struct dr_aio_op *op)
+static void digest_piece(struct dr_xfer *x, uint64_t offset, const void *data, size_t len,
+			 struct dr_page_digest *pages)
 {
+	struct dr_digest part = dr_digest_pages(offset, data, len, pages);
+	dr_delta_note(&x->delta, offset, data, len, pages);
 	/* A file that fits one digest and came in one piece. */
-	if (op->len_bytes == x->seen.size_bytes && op->len_bytes <= DR_DIGEST_PLAIN_BYTES) {
-		dr_digest_plain(op->buf, op->len_bytes, x->digest);
+	if (len == x->seen.size_bytes && len <= DR_DIGEST_PLAIN_BYTES) {
+		dr_digest_plain(data, len, x->digest);
 		x->has_digest = true;
 		return;
 	}
-	struct dr_digest part = dr_digest_pages(op->offset_bytes, op->buf, op->len_bytes);
 	pthread_mutex_lock(&x->lock);
 	dr_digest_add(&x->sum, part);
 	pthread_mutex_unlock(&x->lock);
+}
+
+/* Where runs that differ go. */
+struct sink {
+	struct dr_hand *hand;
+	struct dr_xfer *x;
+	size_t bytes; /* of the runs, zeros that became holes among them */
+};
+
+static int punch(int fd, uint64_t offset, size_t len)
+{
+	return fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)offset, (off_t)len) < 0
+		   ? -errno
+		   : 0;
+}
+
+static int write_run(void *context, uint64_t offset, const void *data, size_t len)
+{
+	static const char zeros[DR_PIECE_BYTES];
+	struct sink *sink = context;
+	struct dr_xfer *x = sink->x;
+	sink->bytes += len;
+	int rc;
+	if (x->way == STAGED)
+		rc = dr_redo_add(&x->redo, offset, data, len);
+	else if (!data && punch(x->dst, offset, len) == 0)
+		rc = 0;
+	else
+		rc = dr_fs_pwrite_all(x->dst, data ? data : zeros, len, offset);
+	if (rc == 0)
+		DR_ADD(&sink->hand->tally, bytes_written, len);
+	return rc;
+}
+
+/* Only what differs from the version that is there, or only what is no hole. */
+static int write_runs(struct dr_hand *hand, struct dr_xfer *x, const struct dr_aio_op *op,
+		      const struct dr_page_digest *pages)
+{
+	struct sink sink = {hand, x, 0};
+	if (x->way == NEW)
+		return dr_delta_nonzero(op->offset_bytes, op->buf, op->len_bytes, write_run, &sink);
+	int rc = dr_delta_compare(hand, &x->delta, op->offset_bytes, op->buf, op->len_bytes, pages, write_run,
+				  &sink);
+	DR_ADD(&hand->tally, bytes_matched, op->len_bytes - sink.bytes);
+	return rc;
+}
+
+static int write_whole(struct dr_hand *hand, const struct dr_xfer *x, const struct dr_aio_op *op)
+{
+	int rc = dr_fs_pwrite_all(x->dst, op->buf, op->len_bytes, op->offset_bytes);
+	if (rc == 0)
+		DR_ADD(&hand->tally, bytes_written, op->len_bytes);
+	return rc;
 }
 
 /*
@@ -220,16 +299,23 @@ static bool write_block(struct dr_hand *hand, struct dr_xfer *x, struct slot *sl
 		set_changed(x);
 		return false;
 	}
-	digest_block(x, op);
+	struct dr_page_digest pages[DR_PIECE_PAGES];
+	digest_piece(x, op->offset_bytes, op->buf, op->len_bytes, pages);
 	op->kind = DR_AIO_WRITE;
 	op->fd = x->dst;
+	if (x->way != NEW || x->sparse) {
+		op->result = write_runs(hand, x, op, pages);
+		return false;
+	}
 	if (!hand->run->remote) {
-		op->result = dr_fs_pwrite_all(x->dst, op->buf, op->len_bytes, op->offset_bytes);
+		op->result = write_whole(hand, x, op);
 		return false;
 	}
 	int rc = dr_aio_submit(hand->aio, op);
 	if (rc < 0)
 		set_error(x, DR_DST, "write", rc);
+	else
+		DR_ADD(&hand->tally, bytes_written, op->len_bytes);
 	return rc == 0;
 }
 
@@ -241,7 +327,6 @@ static void end_block(struct dr_hand *hand, struct dr_xfer *x, const struct slot
 		set_error(x, DR_DST, "write", rc);
 		return;
 	}
-	DR_ADD(&hand->tally, bytes_written, slot->op.len_bytes);
 	atomic_fetch_add_explicit(&x->done_bytes, slot->op.len_bytes, memory_order_relaxed);
 }
 
@@ -331,6 +416,37 @@ static void by_server(struct dr_hand *hand, struct dr_xfer *x)
 	}
 }
 
+static void note_passed(void *context, uint64_t offset, const void *data, size_t len)
+{
+	struct dr_xfer *x = context;
+	struct dr_page_digest pages[DR_PIECE_PAGES];
+	digest_piece(x, offset, data, len, pages);
+	atomic_fetch_add_explicit(&x->done_bytes, len, memory_order_relaxed);
+}
+
+/* One worker alone: the content is searched in order. */
+static void by_shift(struct dr_hand *hand, struct dr_xfer *x)
+{
+	enum dr_side side;
+	const char *operation;
+	struct dr_shift shift = {
+	    .src = x->src,
+	    .old = x->delta.old,
+	    .dst = x->dst,
+	    .size_bytes = x->seen.size_bytes,
+	    .known = &x->delta.known,
+	    .punch = x->sparse,
+	    .passed = note_passed,
+	    .context = x,
+	};
+	int rc = dr_shift_copy(hand, &shift, &side, &operation);
+	dr_note_space(hand->run, side == DR_DST ? rc : 0);
+	if (rc == -EAGAIN)
+		set_changed(x);
+	else if (rc < 0 && rc != -ECANCELED)
+		set_error(x, side, operation, rc);
+}
+
 /* ---- the beginning ------------------------------------------------------------------ */
 
 static void set_seen(struct dr_hand *hand, struct dr_xfer *x, const struct dr_meta *now)
@@ -342,7 +458,10 @@ static void set_seen(struct dr_hand *hand, struct dr_xfer *x, const struct dr_me
 	x->seen = x->item.want = *now;
 	dr_source_map(hand, &x->item.want);
 	dr_source_flags(hand, x->src, &x->item.want);
-	x->sparse = !x->inplace && dr_maybe_sparse(now);
+	x->sparse = x->way == NEW && dr_maybe_sparse(now);
+	x->delta.punch = dr_maybe_sparse(now);
+	if (dr_remember_index(hand->run))
+		dr_delta_want_hashes(&x->delta, now->size_bytes);
 }
 
 static int open_source(struct dr_hand *hand, struct dr_xfer *x)
@@ -357,13 +476,17 @@ static int open_source(struct dr_hand *hand, struct dr_xfer *x)
 	return rc < 0 ? rc : 0;
 }
 
-static int open_in_place(struct dr_xfer *x)
+/* The version that is there, to be written to. */
+static int open_in_place(struct dr_hand *hand, struct dr_xfer *x)
 {
 	struct dr_meta now;
+	int rc = dr_begin_change(hand, x->item.dir);
+	if (rc < 0)
+		return rc;
 	if (x->item.have.flags & DR_FLAGS_LOCKED)
 		dr_fs_unlock(x->item.dst_fd, x->name);
 	x->dst = openat(x->item.dst_fd, x->name, O_WRONLY | O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK);
-	int rc = x->dst < 0 ? -errno : dr_fs_stat(x->dst, "", &now);
+	rc = x->dst < 0 ? -errno : dr_fs_stat(x->dst, "", &now);
 	if (rc == 0 && (now.ino != x->item.have.ino || !dr_is_file(&now)))
 		rc = -ESTALE;
 	return rc;
@@ -373,43 +496,88 @@ static int open_in_place(struct dr_xfer *x)
 static int preallocate(const struct dr_xfer *x)
 {
 	uint64_t type = x->item.dir->device->type;
-	if (x->sparse || x->inplace || (type != EXT4_SUPER_MAGIC && type != XFS_SUPER_MAGIC))
+	if (x->sparse || x->way != NEW || (type != EXT4_SUPER_MAGIC && type != XFS_SUPER_MAGIC))
 		return 0;
 	if (fallocate(x->dst, FALLOC_FL_KEEP_SIZE, 0, (off_t)x->seen.size_bytes) == 0)
 		return 0;
 	return errno == ENOSPC || errno == EDQUOT || errno == EFBIG ? -errno : 0;
 }
 
-static int open_destination(struct dr_hand *hand, struct dr_xfer *x)
+static int open_new(struct dr_hand *hand, struct dr_xfer *x)
 {
-	int rc;
-	if (x->inplace) {
-		rc = dr_begin_change(hand, x->item.dir);
-		if (rc == 0)
-			rc = open_in_place(x);
-	} else {
-		rc = dr_put_file(hand, &x->put, &x->item);
-		x->dst = x->put.fd;
-	}
+	int rc = dr_put_file(hand, &x->put, &x->item);
+	x->dst = x->put.fd;
 	if (rc < 0)
 		return rc;
 	/* Copy-on-write can be switched off for an empty file only. */
-	if (x->item.want.flags & dr_device_holds(x->item.dir->device)->flags_mask & DR_FLAG_NOCOW &&
-	    !x->inplace)
+	if (x->item.want.flags & dr_device_holds(x->item.dir->device)->flags_mask & DR_FLAG_NOCOW)
 		dr_fs_set_flags(x->dst, DR_FLAG_NOCOW);
 	return 0;
 }
 
+/* The new file begins as a clone of the old one. */
+static bool clone_old(struct dr_xfer *x)
+{
+	if (ioctl(x->dst, FICLONE, x->delta.old) == 0)
+		return true;
+	if (errno == EOPNOTSUPP || errno == ENOTTY || errno == ENOSYS)
+		atomic_store(&x->item.dir->device->no_clone, true);
+	return false;
+}
+
+static int begin_staged(struct dr_hand *hand, struct dr_xfer *x)
+{
+	int rc = open_in_place(hand, x);
+	if (rc == 0)
+		rc = dr_redo_begin(&x->redo, x->item.dst_fd, x->name, x->item.have.ino, x->seen.size_bytes);
+	atomic_store(&x->item.dir->touched, true);
+	return rc;
+}
+
+/* Does a delta come into question? Little of it may be data, and then the rest costs nothing anyway. */
+static bool wants_delta(const struct dr_hand *hand, const struct dr_xfer *x)
+{
+	const struct dr_item *item = &x->item;
+	return item->exists && dr_is_file(&item->have) && !hand->run->options->whole_file &&
+	       dr_trusted(hand->run, &item->have) && item->have.size_bytes >= CLONE_OLD_BYTES &&
+	       x->seen.blocks >= x->seen.size_bytes / 512 / 2;
+}
+
+static bool can_stage(const struct dr_xfer *x)
+{
+	/* Its other names may be files of their own at the source. */
+	return x->seen.size_bytes >= STAGED_BYTES && x->item.have.nlink == 1;
+}
+
+static bool may_clone(const struct dr_xfer *x)
+{
+	return !atomic_load_explicit(&x->item.dir->device->no_clone, memory_order_relaxed);
+}
+
+/* Most has changed, or only moved: can the destination move it by itself? */
+static bool can_shift(const struct dr_hand *hand, struct dr_xfer *x)
+{
+	bool known = x->delta.old >= 0 && x->delta.known.n_blocks && x->delta.known.weak;
+	if (!known)
+		return false;
+	return hand->run->dst_server_copies || (may_clone(x) && clone_old(x) && ftruncate(x->dst, 0) == 0);
+}
+
+/* One file system has one device number, but for btrfs, whose subvolumes have each their own. */
+static bool same_file_system(const struct dr_xfer *x)
+{
+	const struct dr_device *d = x->item.dir->device;
+	return x->seen.dev == d->dev || (d->type == BTRFS_SUPER_MAGIC && dr_fs_type(x->src) == d->type);
+}
+
+/* The source's blocks are shared: nothing beats that. */
 static bool try_clone(struct dr_hand *hand, struct dr_xfer *x)
 {
-	struct dr_device *d = x->item.dir->device;
-	/* One file system has one device number, but for btrfs, whose subvolumes have each their own. */
-	bool same = x->seen.dev == d->dev || (d->type == BTRFS_SUPER_MAGIC && dr_fs_type(x->src) == d->type);
-	if (!same || atomic_load_explicit(&d->no_clone, memory_order_relaxed))
+	if (!same_file_system(x) || !may_clone(x))
 		return false;
 	if (ioctl(x->dst, FICLONE, x->src) < 0) {
 		if (errno == EOPNOTSUPP || errno == ENOTTY || errno == EXDEV || errno == ENOSYS)
-			atomic_store(&d->no_clone, true);
+			atomic_store(&x->item.dir->device->no_clone, true);
 		return false;
 	}
 	DR_ADD(&hand->tally, bytes_cloned, x->seen.size_bytes);
@@ -420,6 +588,54 @@ static bool try_clone(struct dr_hand *hand, struct dr_xfer *x)
 	return true;
 }
 
+/* The version that is there is worth a delta; to read it to save writing a small one is not. */
+static bool begin_delta(struct dr_hand *hand, struct dr_xfer *x)
+{
+	return x->method != BY_SERVER && wants_delta(hand, x) && (may_clone(x) || can_stage(x)) &&
+	       dr_delta_begin(hand, &x->delta, &x->item, x->src) &&
+	       (x->delta.known.n_blocks || x->seen.size_bytes >= STAGED_BYTES);
+}
+
+/* Opens what is written to, and decides which way it gets its name. */
+static int open_destination(struct dr_hand *hand, struct dr_xfer *x)
+{
+	if (x->way == INPLACE) {
+		dr_delta_begin(hand, &x->delta, &x->item, x->src);
+		return open_in_place(hand, x);
+	}
+	bool same = same_file_system(x), delta = !same && begin_delta(hand, x);
+	if (!delta || may_clone(x)) {
+		int rc = open_new(hand, x);
+		if (rc < 0 || try_clone(hand, x))
+			return rc;
+		delta = delta || (same && begin_delta(hand, x));
+		if (!delta && can_shift(hand, x))
+			x->method = BY_SHIFT;
+		if (!delta)
+			return 0;
+		if (may_clone(x) && clone_old(x)) {
+			x->way = CLONE;
+			return 0;
+		}
+		if (!can_stage(x))
+			return 0;
+		dr_put_abort(&x->put);
+		x->dst = -1;
+	}
+	x->way = STAGED;
+	return begin_staged(hand, x);
+}
+
+/* The version that is there can't be written to, as one that is being executed: a new one can. */
+static int open_new_after_all(struct dr_hand *hand, struct dr_xfer *x)
+{
+	dr_redo_end(&x->redo);
+	dr_closep(&x->dst);
+	x->dst = -1;
+	x->way = NEW;
+	return open_new(hand, x);
+}
+
 static int make_queue(struct dr_hand *hand)
 {
 	return hand->aio ? 0 : dr_aio_create(&hand->aio, hand->run->aio_system, DEPTH);
@@ -428,25 +644,28 @@ static int make_queue(struct dr_hand *hand)
 /* Everything that must be there before blocks are handed out. -errno with the side in *ret_side. */
 static int set_up(struct dr_hand *hand, struct dr_xfer *x, enum dr_side *ret_side, const char **ret_operation)
 {
+	const struct dr_device *d = x->item.dir->device;
 	*ret_side = DR_SRC;
 	*ret_operation = "open";
 	int rc = open_source(hand, x);
 	if (rc < 0)
 		return rc;
+	x->method = hand->run->same_server && !atomic_load(&d->no_range_copy) ? BY_SERVER : BY_BLOCKS;
 	*ret_side = DR_DST;
-	*ret_operation = x->inplace ? "open" : "create";
+	*ret_operation = x->way == INPLACE ? "open" : "create";
 	rc = open_destination(hand, x);
+	if (x->way == STAGED && (rc == -ETXTBSY || rc == -EACCES || rc == -EPERM))
+		rc = open_new_after_all(hand, x);
 	if (rc < 0)
 		return rc;
-	if (try_clone(hand, x))
+	if (x->method == BY_CLONE)
 		return 0;
+	x->sparse = x->sparse && x->way == NEW;
 	*ret_operation = "allocate";
 	rc = preallocate(x);
 	dr_note_space(hand->run, rc);
 	if (rc < 0)
 		return rc;
-	x->method = hand->run->same_server && !atomic_load(&x->item.dir->device->no_range_copy) ? BY_SERVER
-												: BY_BLOCKS;
 	*ret_operation = "queue";
 	return make_queue(hand);
 }
@@ -485,9 +704,15 @@ static void unpin(struct dr_hand *hand, struct dr_xfer *x)
 	x->item.src_fd = x->item.dst_fd = -1;
 }
 
+static bool writes_old(const struct dr_xfer *x)
+{
+	return x->way == INPLACE || x->way == STAGED;
+}
+
 static void drop_destination(struct dr_xfer *x)
 {
-	if (x->inplace)
+	dr_redo_end(&x->redo);
+	if (writes_old(x))
 		dr_closep(&x->dst);
 	else if (x->put.item && x->put.fd >= 0)
 		dr_put_abort(&x->put);
@@ -499,6 +724,7 @@ static void destroy(struct dr_hand *hand, struct dr_xfer *x)
 	struct dr_dir *dir = x->item.dir;
 	list_remove(hand->run, x);
 	dr_closep(&x->src);
+	dr_delta_finish(&x->delta);
 	unpin(hand, x);
 	pthread_mutex_destroy(&x->lock);
 	free(x);
@@ -523,6 +749,7 @@ static int finish_in_place(struct dr_hand *hand, struct dr_xfer *x, struct dr_li
 	const struct dr_item *item = &x->item;
 	const struct dr_holds *holds = dr_device_holds(item->dir->device);
 	unsigned what = hand->run->what & holds->kinds;
+	enum dr_fsync fsync_when = hand->run->options->fsync;
 	int rc = dr_xattrs_read_fd(&hand->dst_xattrs, x->dst, what);
 	if (rc < 0)
 		return rc;
@@ -533,7 +760,9 @@ static int finish_in_place(struct dr_hand *hand, struct dr_xfer *x, struct dr_li
 	struct dr_attr_target target = {.fd = x->dst};
 	struct dr_attr_change change = {what, &want, &hand->src_xattrs, &have, &hand->dst_xattrs};
 	rc = dr_put_attrs(hand, item->dir, x->name, &target, &change);
-	if (rc == 0 && hand->run->options->fsync == DR_FSYNC_EACH && fsync(x->dst) < 0)
+	/* What was staged may be forgotten only when it has reached the disk. */
+	bool sync = fsync_when == DR_FSYNC_EACH || (fsync_when == DR_FSYNC_END && x->way == STAGED);
+	if (rc == 0 && sync && fsync(x->dst) < 0)
 		rc = -errno;
 	if (want.flags & DR_FLAGS_LOCKED)
 		dr_attr_lock(&target, want.flags);
@@ -545,13 +774,48 @@ static int finish_in_place(struct dr_hand *hand, struct dr_xfer *x, struct dr_li
 	return rc;
 }
 
+/*
+ * All that differs lies staged: it takes effect. Once sealed it stays until it
+ * has, so that the next run can finish what this one can't.
+ */
+static int apply_staged(struct dr_hand *hand, struct dr_xfer *x)
+{
+	uint64_t written = 0;
+	struct dr_block *block = dr_blocks_take(&hand->run->blocks, true);
+	if (!block)
+		return -ENOMEM;
+	int rc = dr_redo_seal(&x->redo, hand->run->options->fsync != DR_FSYNC_NONE);
+	if (rc == 0) {
+		rc = dr_redo_apply(&x->redo, x->dst, block->data, &written);
+		if (rc < 0)
+			dr_redo_leave(&x->redo);
+	}
+	dr_blocks_give(&hand->run->blocks, block);
+	DR_ADD(&hand->tally, bytes_written, written);
+	dr_note_space(hand->run, rc);
+	return rc;
+}
+
+static int commit_old(struct dr_hand *hand, struct dr_xfer *x, struct dr_link_place *place)
+{
+	int rc = x->way == STAGED ? apply_staged(hand, x) : 0;
+	if (rc == 0)
+		rc = finish_in_place(hand, x, place);
+	/* Not on disk, perhaps: the next run applies it again. */
+	if (rc < 0 && x->way == STAGED)
+		dr_redo_leave(&x->redo);
+	else
+		dr_redo_end(&x->redo);
+	return rc;
+}
+
 static void commit(struct dr_hand *hand, struct dr_xfer *x)
 {
 	struct dr_link_place place = {0};
 	struct dr_item *item = &x->item;
 	uint64_t size = x->seen.size_bytes;
 	/* A hole at the end, or more than the source has. */
-	if ((x->sparse || x->inplace) && ftruncate(x->dst, (off_t)size) < 0) {
+	if ((x->sparse || x->way == CLONE || x->way == INPLACE) && ftruncate(x->dst, (off_t)size) < 0) {
 		give_up(hand, x, DR_DST, "truncate", -errno);
 		return;
 	}
@@ -560,8 +824,8 @@ static void commit(struct dr_hand *hand, struct dr_xfer *x)
 		give_up(hand, x, DR_SRC, "read attributes", rc);
 		return;
 	}
-	if (x->inplace) {
-		rc = finish_in_place(hand, x, &place);
+	if (writes_old(x)) {
+		rc = commit_old(hand, x, &place);
 		if (rc < 0) {
 			give_up(hand, x, DR_DST, "write", rc);
 			return;
@@ -575,10 +839,18 @@ static void commit(struct dr_hand *hand, struct dr_xfer *x)
 			return;
 		}
 	}
-	if (x->method == BY_BLOCKS && size > DR_DIGEST_PLAIN_BYTES) {
+	bool passed = x->method == BY_BLOCKS || x->method == BY_SHIFT;
+	if (passed && size > DR_DIGEST_PLAIN_BYTES) {
 		dr_digest_end(&x->sum, size, x->digest);
 		x->has_digest = true;
 	}
+	if (passed) {
+		memcpy(x->delta.fresh.content, x->digest, sizeof x->digest);
+		dr_remember_file(hand, item, x->name, &x->delta.fresh);
+	}
+	if (x->way != NEW || x->method == BY_SHIFT)
+		DR_ADD(&hand->tally, files_patched, 1);
+	dr_verify_note(hand, item, x->has_digest ? x->digest : NULL);
 	dr_report_change(&hand->run->report, item->dir, x->name, &x->diff, &item->want, NULL,
 			 x->has_digest ? x->digest : NULL);
 	dr_settled(hand, item, &x->diff, place.path.text ? &place : NULL);
@@ -586,12 +858,33 @@ static void commit(struct dr_hand *hand, struct dr_xfer *x)
 	destroy(hand, x);
 }
 
+/* Everything that was written is forgotten. */
+static int begin_again(struct dr_hand *hand, struct dr_xfer *x)
+{
+	switch (x->way) {
+	case NEW:
+		return ftruncate(x->dst, 0) < 0 ? -errno : 0;
+	case CLONE:
+		return ftruncate(x->dst, 0) < 0 || !clone_old(x) ? -EIO : 0;
+	case STAGED:
+		dr_redo_end(&x->redo);
+		return dr_redo_begin(&x->redo, x->item.dst_fd, x->name, x->item.have.ino, x->seen.size_bytes);
+	case INPLACE:
+		/* What was recorded of it is true no more. */
+		dr_delta_begin(hand, &x->delta, &x->item, x->src);
+		return 0;
+	}
+	return -EINVAL;
+}
+
 /* It changed while it was read. True: another try has begun. */
 static bool try_again(struct dr_hand *hand, struct dr_xfer *x, const struct dr_meta *now)
 {
-	if (++x->tries >= DR_TRIES || !dr_is_file(now) || ftruncate(x->dst, 0) < 0)
+	if (++x->tries >= DR_TRIES || !dr_is_file(now))
 		return false;
 	set_seen(hand, x, now);
+	if (begin_again(hand, x) < 0)
+		return false;
 	x->next = x->data_end = 0;
 	x->changed = false;
 	x->sum = (struct dr_digest){0, 0};
@@ -643,6 +936,8 @@ static void work_on(struct dr_hand *hand, struct dr_xfer *x)
 			by_server(hand, x);
 		else if (x->method == BY_BLOCKS)
 			by_blocks(hand, x);
+		else if (x->method == BY_SHIFT)
+			by_shift(hand, x);
 	} while (atomic_fetch_sub(&x->workers, 1) == 1 && !end(hand, x));
 }
 
@@ -677,6 +972,16 @@ static void begin(struct dr_task *task, struct dr_worker *worker)
 	}
 }
 
+/* Its other names may be other files at the source: then it must not be written to for this one. */
+static bool may_write_old(const struct dr_hand *hand, const struct dr_item *item)
+{
+	const struct dr_run *run = hand->run;
+	if (!item->exists || !dr_is_file(&item->have))
+		return false;
+	return item->have.nlink == 1 ||
+	       (!run->options->no_hard_links && dr_links_keep(run->links, &item->have, &item->entry->meta));
+}
+
 void dr_xfer_start(struct dr_hand *hand, const struct dr_item *item, struct dr_diff diff)
 {
 	const struct dr_entry *e = item->entry;
@@ -698,7 +1003,10 @@ void dr_xfer_start(struct dr_hand *hand, const struct dr_item *item, struct dr_d
 	x->seen = e->meta;
 	x->src = x->dst = -1;
 	x->put.fd = -1;
-	x->inplace = hand->run->options->inplace && item->exists && dr_is_file(&item->have);
+	x->redo.fd = -1;
+	dr_delta_init(&x->delta);
+	if (hand->run->options->inplace && may_write_old(hand, item))
+		x->way = INPLACE;
 	atomic_init(&x->workers, 1);
 	pthread_mutex_init(&x->lock, NULL);
 	atomic_fetch_add(&item->dir->pending, 1);
@@ -714,14 +1022,7 @@ unsigned dr_xfer_list(struct dr_run *run, struct dr_busy_file *ret, unsigned max
 	pthread_mutex_lock(&run->xfer_lock);
 	for (struct dr_xfer *x = run->xfers; x && n < max; x = x->older) {
 		struct dr_busy_file *f = &ret[n++];
-		const char *text = dr_dir_path(x->item.dir, x->name, &path);
-		size_t len = strlen(text), room = sizeof f->path;
-		if (len < room)
-			memcpy(f->path, text, len + 1);
-		else {
-			memcpy(f->path, "...", 3);
-			memcpy(f->path + 3, text + len - (room - 4), room - 3);
-		}
+		dr_report_busy(f, x->item.dir, x->name, &path);
 		f->size_bytes = x->entry.meta.size_bytes;
 		f->done_bytes = atomic_load_explicit(&x->done_bytes, memory_order_relaxed);
 	}

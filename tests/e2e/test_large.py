@@ -48,7 +48,7 @@ def test_twenty_sparse_gibibytes_stay_sparse(drover, src, dst):
 
 
 def _border_sizes():
-    for border in (4096, 64 << 10, 128 << 10, 256 << 10, MIB, 4 * MIB, 8 * MIB, 16 * MIB):
+    for border in (4096, 8192, 64 << 10, 128 << 10, 256 << 10, MIB, 4 * MIB, 8 * MIB, 16 * MIB):
         yield from (border - 1, border, border + 1)
     yield from (0, 1, 2, 511, 4095 * 3, 12 * MIB + 4097, 24 * MIB)
 
@@ -69,7 +69,7 @@ def test_holes_at_odd_places(drover, src, dst):
     for number, (size, pieces) in enumerate([
             (10 * MIB, [(1, 1), (MIB - 1, 2), (9 * MIB + 4095, 4098)]), (8 * MIB + 1, [(8 * MIB, 1)]),
             (8 * MIB, [(0, 1)]), (40 * MIB, [(at, 4096) for at in range(0, 40 * MIB, MIB // 2)]), (5, []),
-            (4097, [(4096, 1)])]):
+            (4097, [(4096, 1)]), (16 * MIB + 8193, [(8191, 2), (16 * MIB + 8192, 1)])]):
         with open(src / str(number), "wb") as file:
             file.truncate(size)
             for position, length in pieces:

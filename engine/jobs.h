@@ -1,0 +1,31 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What any kind of run takes from the process that it runs in: workers and
+ * descriptors within its limits, a way to do I/O, the request to stop.
+ */
+#pragma once
+
+#include <stdatomic.h>
+#include <stdbool.h>
+
+#include "base/aio.h"
+#include "engine/drover.h"
+#include "engine/report.h"
+
+#define DR_JOBS_MOST 1024u
+/* Large blocks in memory at once (engine/blocks.h), and so at most that many reads and writes in flight. */
+#define DR_JOBS_BLOCKS 32u
+
+struct dr_jobs {
+	unsigned workers;   /* at least 1 */
+	unsigned open_dirs; /* directories that may stay open beside what the workers hold */
+};
+
+/* asked 0: chosen. remote: operations are round trips. Raises the process's limit of open files; tells the report when it is too low. */
+void dr_jobs_choose(struct dr_jobs *ret, unsigned asked, bool remote, struct dr_report *report);
+
+/* The aio system for `io`; says in a note which it is. */
+int dr_jobs_aio(struct dr_aio_system **ret, enum dr_io io, struct dr_report *report, struct dr_err *err);
+
+/* What dr_sync_stop() sets: the number of a signal, 0: none. The run that ends sets it to 0 again. */
+atomic_int *dr_jobs_stop(void);
