@@ -23,7 +23,8 @@ struct ahead {
 
 static bool ends(const struct dr_scout *s)
 {
-	return atomic_load_explicit(&s->end, memory_order_relaxed) || dr_stopped(s->run);
+	return atomic_load_explicit(&s->end, memory_order_relaxed) ||
+	       atomic_load_explicit(s->terms.stop, memory_order_relaxed);
 }
 
 static struct ahead *push(struct ahead *stack, const char *dir, const char *name)
@@ -39,7 +40,7 @@ static struct ahead *push(struct ahead *stack, const char *dir, const char *name
 
 static bool counts(const struct dr_scout *s, const char *dir, const struct dr_name *name, bool is_dir)
 {
-	const struct dr_filter *filter = s->run->options->filter;
+	const struct dr_filter *filter = s->terms.filter;
 	if (dr_temp_is(name->name, name->len))
 		return false;
 	if (dr_filter_empty(filter))
@@ -58,7 +59,7 @@ static struct ahead *count_entry(struct dr_scout *s, int fd, const char *dir, co
 		return stack;
 	if (dr_is_dir(&m)) {
 		atomic_fetch_add(&s->dirs, 1);
-		bool other = s->run->options->one_file_system && m.dev != s->run->src_dev;
+		bool other = s->terms.one_file_system && m.dev != s->terms.dev;
 		return other ? stack : push(stack, dir, name->name);
 	}
 	if (dr_is_file(&m)) {
@@ -70,7 +71,7 @@ static struct ahead *count_entry(struct dr_scout *s, int fd, const char *dir, co
 
 static struct ahead *count_dir(struct dr_scout *s, const char *path, char *listing, struct ahead *stack)
 {
-	int fd DR_CLOSE = dr_fs_open_dir(s->src, *path ? path : ".");
+	int fd DR_CLOSE = dr_fs_open_dir(s->terms.root, *path ? path : ".");
 	ssize_t filled;
 	while (fd >= 0 && !ends(s) && (filled = dr_fs_getdents(fd, listing, DR_LISTING_BYTES)) > 0) {
 		struct dr_name name;
@@ -112,17 +113,29 @@ static void *scout(void *arg)
 	return NULL;
 }
 
-void dr_scout_start(struct dr_scout *s, struct dr_run *run, int src)
+void dr_scout_begin(struct dr_scout *s, const struct dr_scout_terms *terms)
 {
 	pthread_condattr_t attr;
-	*s = (struct dr_scout){.run = run, .src = src};
+	*s = (struct dr_scout){.terms = *terms};
 	pthread_mutex_init(&s->lock, NULL);
 	pthread_condattr_init(&attr);
 	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
 	pthread_cond_init(&s->wake, &attr);
 	pthread_condattr_destroy(&attr);
-	if (run->report.observer->wants_estimate)
+	if (terms->wanted)
 		s->started = pthread_create(&s->thread, NULL, scout, s) == 0;
+}
+
+void dr_scout_start(struct dr_scout *s, struct dr_run *run, int src)
+{
+	dr_scout_begin(s, &(struct dr_scout_terms){
+			      .root = src,
+			      .filter = run->options->filter,
+			      .one_file_system = run->options->one_file_system,
+			      .dev = run->src_dev,
+			      .stop = run->stop,
+			      .wanted = run->report.observer->wants_estimate,
+			  });
 }
 
 void dr_scout_end(struct dr_scout *s)

@@ -13,11 +13,21 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+struct dr_filter;
 struct dr_run;
 
+/* What is counted. All borrowed. */
+struct dr_scout_terms {
+	int root;
+	const struct dr_filter *filter;
+	bool one_file_system; /* this one: */
+	uint64_t dev;
+	const atomic_int *stop; /* non-zero: the run ends */
+	bool wanted;            /* somebody watches */
+};
+
 struct dr_scout {
-	struct dr_run *run;
-	int src; /* the source's root; borrowed */
+	struct dr_scout_terms terms;
 	pthread_t thread;
 	bool started;
 	pthread_mutex_t lock;
@@ -27,6 +37,8 @@ struct dr_scout {
 	atomic_bool complete;
 };
 
+void dr_scout_begin(struct dr_scout *scout, const struct dr_scout_terms *terms);
+/* The same for a sync, whose source's root is src. */
 void dr_scout_start(struct dr_scout *scout, struct dr_run *run, int src);
 /* Stops it wherever it is. */
 void dr_scout_end(struct dr_scout *scout);

@@ -13,6 +13,7 @@ TIMEOUT_S = 120
 
 _ENTRY_ERROR = re.compile(
     r"drover: (?P<side>source|destination): (?P<path>.*): (?P<operation>[^:]+): (?P<reason>[^:]+)")
+_FINDING = re.compile(r"(?P<kind>[a-z]+) +(?P<path>.*?)(?:  (?P<details>.*))?")
 
 
 @dataclass
@@ -38,6 +39,18 @@ class Result:
         found = [error for error in self.errors if error[1] == path]
         assert len(found) == 1, f"want one error for {path!r}\n{self}"
         return found[0]
+
+    @property
+    def findings(self):
+        """What a comparison printed, as (class, path, details), sorted. No path may hold two spaces."""
+        found = [_FINDING.fullmatch(_text(line)) for line in self.lines]
+        assert all(found), f"not findings alone\n{self}"
+        return sorted((match["kind"], match["path"], match["details"] or "") for match in found)
+
+    @property
+    def counts(self):
+        """The counts of a --json run."""
+        return self.events("summary")[0]["counts"]
 
     def events(self, kind=None):
         """The objects of a --json run."""
@@ -75,8 +88,17 @@ class Drover:
     def sync(self, *arguments, **options):
         return self.run("sync", *arguments, **options)
 
+    def manifest(self, *arguments, **options):
+        return self.run("manifest", *arguments, **options)
+
+    def verify(self, *arguments, **options):
+        return self.run("verify", *arguments, **options)
+
     def start(self, *arguments, prefix=()):
-        return Running([*prefix, self.binary, "sync", *arguments], self.environment, self.folder)
+        return self.launch("sync", *arguments, prefix=prefix)
+
+    def launch(self, *arguments, prefix=()):
+        return Running([*prefix, self.binary, *arguments], self.environment, self.folder)
 
 
 class Running:

@@ -6,6 +6,7 @@ private to the test process, they vanish with it however it ends.
 """
 import ctypes
 import itertools
+import mmap
 import os
 import shutil
 import subprocess
@@ -52,9 +53,10 @@ def enter_private_mounts():
 class Volume:
     """A mounted file system and what it can hold."""
 
-    def __init__(self, fs, path):
+    def __init__(self, fs, path, image=None):
         self.fs = fs
         self.path = path
+        self.image = image
         self._numbers = itertools.count()
         self._traits = None
 
@@ -136,9 +138,33 @@ class Lab:
             image.touch()
             os.truncate(image, size_bytes)
             run(*MKFS[fs], *mkfs_options, image)
-            options = "loop" if fs == "vfat" else "loop,discard"
-            self.mount("-t", fs, "-o", options, image, at=point)
+            self._mount_image(fs, image, point)
+            return Volume(fs, point, image)
         return Volume(fs, point)
+
+    def _mount_image(self, fs, image, point):
+        options = "loop" if fs == "vfat" else "loop,discard"
+        self.mount("-t", fs, "-o", options, image, at=point)
+
+    def remount(self, volume, meanwhile=lambda image: None):
+        """Unmounts a volume and mounts it again: nothing of it is cached then. `meanwhile` gets its image."""
+        self.unmount(volume.path)
+        meanwhile(volume.image)
+        self._mount_image(volume.fs, volume.image, volume.path)
+
+    def flip_byte(self, volume, path, offset):
+        """Changes one byte of a file inside the image, behind the file system's back. The content has to be noise,
+        because it is found by what it is."""
+        block = Path(path).read_bytes()[offset & -512:][:512]
+        assert len(block) > 100, "too little to be found by"
+
+        def spoil(image):
+            with open(image, "r+b") as file, mmap.mmap(file.fileno(), 0) as disk:
+                found = disk.find(block)
+                assert found >= 0 and disk.find(block, found + 1) < 0, "not there exactly once"
+                disk[found + offset % 512] ^= 1
+
+        self.remount(volume, spoil)
 
     def unmount(self, point):
         run("umount", point)

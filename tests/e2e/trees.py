@@ -9,7 +9,7 @@ import struct
 from dataclasses import dataclass
 from pathlib import Path
 
-from judge import FLAG_APPEND, FLAG_IMMUTABLE, FLAG_NOATIME, FLAG_NODUMP, set_flags
+from judge import FLAG_APPEND, FLAG_IMMUTABLE, FLAG_NOATIME, FLAG_NODUMP, XFS_ACL, set_flags
 from lab import run
 
 OLD_NS = 1_500_000_000_123_456_789  # a moment long ago, so that planted entries never look recent
@@ -313,6 +313,12 @@ def nasty(root, traits):
     root.chmod(0o751)
     age(root)
     return root
+
+
+def replicate(src, dst):
+    """An equal copy, by another tool. Without the filter rsync removes what xfs shows of ACLs, and thereby the ACLs."""
+    run("rsync", "-aHAXS", "--numeric-ids", "--modify-window=-1", f"--filter=-x {XFS_ACL}*", f"{src}/", f"{dst}/")
+    return dst
 
 
 def two_versions(old, new, count=200):

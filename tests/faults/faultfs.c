@@ -7,11 +7,14 @@
  *
  *   OPERATION:GLOB:ERROR      that operation on a matching path fails (EIO, ENOSPC ...)
  *   OPERATION:GLOB:delay=MS   it takes that long first
+ *   read:GLOB:EIO=FIRST-LAST  reads fail that ask for any of these bytes
+ *   read:GLOB:flip=OFFSET     the byte there is read as another than it is
  *   fat                       the whole file system behaves like vfat, see below
  *
  * OPERATION is one of the names in the table of operations, GLOB an fnmatch(3)
  * pattern over the path from the root of the mount ("/dir/file"; '*' matches
  * '/' too). An error rule may end in "@N": the first N times pass.
+ * What the kernel has in its page cache it does not read; see to that.
  *
  * "fat": owners are root's and cannot be given away; modes are 0755 or 0555,
  * others are silently not set, setuid and the like are refused; no links or
@@ -44,9 +47,11 @@
 
 struct rule {
 	char *operation, *glob;
-	int error; /* 0: a delay */
+	int error; /* 0: a delay, or a flipped byte */
 	unsigned delay_ms;
-	atomic_long passes; /* how often it still lets an operation pass */
+	bool flips;            /* the byte at `first` */
+	long long first, last; /* bytes that a read has to ask for */
+	atomic_long passes;    /* how often it still lets an operation pass */
 };
 
 static struct rule rules[64];
@@ -62,16 +67,24 @@ static const struct {
     {"ENOTSUP", ENOTSUP}, {"EPERM", EPERM},   {"EROFS", EROFS}, {"ESTALE", ESTALE}, {"EMLINK", EMLINK},
 };
 
+/* Does the rule meet this operation on the bytes from first to last? */
+static bool meets(const struct rule *rule, const char *operation, const char *path, long long first,
+		  long long last)
+{
+	return path && strcmp(rule->operation, operation) == 0 && fnmatch(rule->glob, path, 0) == 0 &&
+	       first <= rule->last && last >= rule->first;
+}
+
 /*
  * The error this operation is to fail with, as -errno; 0: it goes on. Serves
  * the delays. path is NULL for an open file without a name, which no rule meets.
  */
-static int fault(const char *operation, const char *path)
+static int fault_at(const char *operation, const char *path, long long first, long long last)
 {
 	for (unsigned n = 0; n < n_rules; n++) {
 		struct rule *rule = &rules[n];
 
-		if (!path || strcmp(rule->operation, operation) != 0 || fnmatch(rule->glob, path, 0) != 0)
+		if (rule->flips || !meets(rule, operation, path, first, last))
 			continue;
 		if (rule->error == 0)
 			usleep(rule->delay_ms * 1000);
@@ -79,6 +92,20 @@ static int fault(const char *operation, const char *path)
 			return -rule->error;
 	}
 	return 0;
+}
+
+static int fault(const char *operation, const char *path)
+{
+	return fault_at(operation, path, 0, LLONG_MAX);
+}
+
+/* Spoils what was read as the rules say. */
+static void flip(const char *path, char *data, long long offset, long long len)
+{
+	for (unsigned n = 0; n < n_rules; n++) {
+		if (rules[n].flips && meets(&rules[n], "read", path, offset, offset + len - 1))
+			data[rules[n].first - offset] ^= 1;
+	}
 }
 
 /* Finds the name a directory really holds for one that differs in case. */
@@ -265,7 +292,8 @@ static int fs_truncate(const char *path, off_t size, struct fuse_file_info *info
 static int fs_open(const char *path, struct fuse_file_info *info)
 {
 	BEGIN("open", path);
-	int fd = openat(root_fd, real, (info->flags & ~O_NOFOLLOW) | O_CLOEXEC);
+	/* O_DIRECT is between the caller and us: our buffers are not aligned. */
+	int fd = openat(root_fd, real, (info->flags & ~(O_NOFOLLOW | O_DIRECT)) | O_CLOEXEC);
 
 	if (fd < 0)
 		return -errno;
@@ -276,7 +304,7 @@ static int fs_open(const char *path, struct fuse_file_info *info)
 static int fs_create(const char *path, mode_t mode, struct fuse_file_info *info)
 {
 	BEGIN("create", path);
-	int fd = openat(root_fd, real, info->flags | O_CREAT | O_CLOEXEC, fat ? 0755 : mode);
+	int fd = openat(root_fd, real, (info->flags & ~O_DIRECT) | O_CREAT | O_CLOEXEC, fat ? 0755 : mode);
 
 	if (fd < 0)
 		return -errno;
@@ -286,9 +314,11 @@ static int fs_create(const char *path, mode_t mode, struct fuse_file_info *info)
 
 static int fs_read(const char *path, char *data, size_t size, off_t offset, struct fuse_file_info *info)
 {
-	int failed = fault("read", path);
+	int failed = fault_at("read", path, offset, offset + (long long)size - 1);
 	ssize_t len = failed ? failed : pread((int)info->fh, data, size, offset);
 
+	if (len > 0)
+		flip(path, data, offset, len);
 	return failed ? failed : len < 0 ? -errno : (int)len;
 }
 
@@ -472,9 +502,22 @@ static int add_rule(char *text)
 
 	rule->operation = text;
 	rule->glob = glob;
+	rule->last = LLONG_MAX;
 	if (strncmp(action, "delay=", 6) == 0) {
 		rule->delay_ms = (unsigned)strtoul(action + 6, NULL, 10);
 		return 0;
+	}
+	if (sscanf(action, "flip=%lld", &rule->first) == 1) {
+		rule->flips = true;
+		rule->last = rule->first;
+		return 0;
+	}
+	char *bytes = strchr(action, '=');
+
+	if (bytes) {
+		*bytes++ = '\0';
+		if (sscanf(bytes, "%lld-%lld", &rule->first, &rule->last) != 2)
+			return -1;
 	}
 	if (passes) {
 		*passes++ = '\0';
