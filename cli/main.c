@@ -6,24 +6,31 @@
  *
  *     main.c        finds the command
  *     command.h     what a command is
- *     cmd_sync.c    drover sync: its options, its run, its exit code
+ *     cmd_sync.c      drover sync
+ *     cmd_verify.c    drover verify, manifest check, manifest diff: comparisons
+ *     cmd_create.c    drover manifest create
+ *     cmd_manifest.c  drover manifest info, export, and the list of all
+ *     scan.c        what those share that read trees and change none
  *     options.c     command lines and their help, from one table
+ *     groups.c      options that several commands have
  *     signals.c     Ctrl-C and its relatives
  *
+ *     audience.c    who is told of a run, and its exit code
  *     ui.h          ways to tell what a run does:
  *     ui_text.c       for people
  *     ui_json.c       for programs
  *     ui_log.c        for later (--log-file)
  *     ui_words.c      the words that they share
+ *     json.c        members of JSON objects
  *     progress.c    rates, time left, and the lines that show them (pure)
  *     display.c     keeps such lines at the bottom of a terminal
  *     text.c        names that are safe to print, and how wide they are
  *
  *     completions/  for bash, zsh and fish
  *
- * Below: engine/ (what makes two trees equal), walker/ (what is there), base/
- * (errors, io_uring, units). Nothing here includes more of the engine than
- * engine/drover.h.
+ * Below: engine/ (what makes two trees equal, or compares them), manifest/ (their
+ * files), walker/ (what takes part), base/ (errors, io_uring, units). Nothing here
+ * includes more of the engine than engine/drover.h.
  */
 #include "cli/command.h"
 #include "cli/text.h"
@@ -37,34 +44,47 @@
 
 static const struct dr_command *const commands[] = {
     &dr_command_sync,
+    &dr_command_verify,
+    &dr_command_manifest,
+    NULL,
 };
-#define N_COMMANDS (sizeof commands / sizeof commands[0])
 
-static const struct dr_command *find_command(const char *name)
+static const struct dr_command root = {
+    .commands = commands,
+    .about = "Replicates file trees: completely, crash-safely and fast.",
+};
+
+static const struct dr_command *find_command(const struct dr_command *group, const char *name)
 {
-	for (size_t i = 0; i < N_COMMANDS; i++)
-		if (!strcmp(commands[i]->name, name))
-			return commands[i];
+	for (const struct dr_command *const *command = group->commands; *command; command++)
+		if (!strcmp((*command)->name, name))
+			return *command;
 	return NULL;
 }
 
-static void put_help(FILE *out)
+/* "" or "manifest ": what stands before the commands of a group. */
+static void put_prefix(FILE *out, const struct dr_command *group)
 {
-	fputs("Usage: drover COMMAND [OPTION...] ...\n"
-	      "\n"
-	      "Replicates file trees: completely, crash-safely and fast.\n"
-	      "\n"
-	      "Commands:\n",
-	      out);
-	for (size_t i = 0; i < N_COMMANDS; i++)
-		fprintf(out, "  %-10s %s\n", commands[i]->name, commands[i]->summary);
-	fputs("  help       this text; `drover help COMMAND`: that command's options\n"
-	      "\n"
-	      "      --version  the version\n"
-	      "      --help     this text\n"
-	      "\n"
-	      "The manual: man drover\n",
-	      out);
+	if (group->name)
+		fprintf(out, "%s ", group->name);
+}
+
+static void put_help(FILE *out, const struct dr_command *group)
+{
+	fputs("Usage: drover ", out);
+	put_prefix(out, group);
+	fprintf(out, "COMMAND [OPTION...] ...\n\n%s\n\nCommands:\n", group->about);
+	for (const struct dr_command *const *command = group->commands; *command; command++)
+		fprintf(out, "  %-10s %s\n", (*command)->name, (*command)->summary);
+	if (group == &root)
+		fputs("  help       this text; `drover help COMMAND`: that command's options\n"
+		      "\n"
+		      "      --version  the version\n"
+		      "      --help     this text\n",
+		      out);
+	else
+		fprintf(out, "\n`drover help %s COMMAND`: that command's options\n", group->name);
+	fputs("\nThe manual: man drover\n", out);
 }
 
 int dr_command_close_stdout(void)
@@ -77,25 +97,67 @@ int dr_command_close_stdout(void)
 	return DR_OUTCOME_FAILED;
 }
 
-static int refuse_command(const char *name)
+int dr_command_refuse(const char *command, const struct dr_err *err)
 {
-	fputs("drover: unknown command ", stderr);
-	dr_text_put(stderr, name);
-	fputs(" (see drover --help)\n", stderr);
+	fprintf(stderr, "drover: %s: ", command);
+	dr_text_put(stderr, err->text);
+	fprintf(stderr, " (see drover %s --help)\n", command);
 	return DR_OUTCOME_USAGE;
 }
 
-static int help(const char *name)
+int dr_command_give_up(const char *command, const struct dr_err *err)
 {
-	const struct dr_command *command = name ? find_command(name) : NULL;
+	fprintf(stderr, "drover: %s: ", command);
+	dr_text_put(stderr, err->text);
+	putc('\n', stderr);
+	return DR_OUTCOME_FATAL;
+}
 
-	if (name && !command)
-		return refuse_command(name);
-	if (command)
-		command->help(stdout);
-	else
-		put_help(stdout);
+static int refuse_command(const struct dr_command *group, const char *name)
+{
+	fputs("drover: unknown command ", stderr);
+	put_prefix(stderr, group);
+	dr_text_put(stderr, name);
+	fputs(" (see drover ", stderr);
+	put_prefix(stderr, group);
+	fputs("--help)\n", stderr);
+	return DR_OUTCOME_USAGE;
+}
+
+/* The help of what argv[0] and on name within the group. */
+static int help(const struct dr_command *group, int argc, char **argv)
+{
+	if (!argc) {
+		put_help(stdout, group);
+		return dr_command_close_stdout();
+	}
+	const struct dr_command *command = find_command(group, argv[0]);
+	if (!command)
+		return refuse_command(group, argv[0]);
+	if (command->commands)
+		return help(command, argc - 1, argv + 1);
+	command->help(stdout);
 	return dr_command_close_stdout();
+}
+
+static int run(const struct dr_command *group, int argc, char **argv)
+{
+	if (argc < 2) {
+		put_help(stderr, group);
+		return DR_OUTCOME_USAGE;
+	}
+	if (!strcmp(argv[1], "--help"))
+		return help(group, 0, NULL);
+	if (!strcmp(argv[1], "help"))
+		return help(group, argc - 2, argv + 2);
+	if (group == &root && !strcmp(argv[1], "--version")) {
+		puts("drover " DROVER_VERSION);
+		return dr_command_close_stdout();
+	}
+	const struct dr_command *command = find_command(group, argv[1]);
+	if (!command)
+		return refuse_command(group, argv[1]);
+	return command->commands ? run(command, argc - 1, argv + 1) : command->run(argc - 1, argv + 1);
 }
 
 /*
@@ -115,16 +177,5 @@ int main(int argc, char **argv)
 {
 	fill_standard_descriptors();
 	dr_text_init();
-	if (argc < 2) {
-		put_help(stderr);
-		return DR_OUTCOME_USAGE;
-	}
-	if (!strcmp(argv[1], "--help") || !strcmp(argv[1], "help"))
-		return help(argv[2]);
-	if (!strcmp(argv[1], "--version")) {
-		puts("drover " DROVER_VERSION);
-		return dr_command_close_stdout();
-	}
-	const struct dr_command *command = find_command(argv[1]);
-	return command ? command->run(argc - 1, argv + 1) : refuse_command(argv[1]);
+	return run(&root, argc, argv);
 }

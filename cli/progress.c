@@ -26,6 +26,12 @@ uint64_t dr_progress_bytes_done(const struct dr_progress *progress)
 	return bytes < progress->counts.bytes ? bytes : progress->counts.bytes;
 }
 
+/* Bytes that a copy wrote or that a scan read: not all that is done was work. */
+static uint64_t work_bytes(const struct dr_meter *meter, const struct dr_counts *counts)
+{
+	return meter->reading ? counts->bytes_read : counts->bytes_written + counts->bytes_cloned;
+}
+
 static const struct dr_meter_sample *newest(const struct dr_meter *meter)
 {
 	return &meter->ring[(meter->n_samples - 1) % DR_METER_SAMPLES];
@@ -38,7 +44,7 @@ void dr_meter_add(struct dr_meter *meter, const struct dr_progress *progress)
 	    .time_s = progress->elapsed_s,
 	    .files = (double)counts->files_done,
 	    .bytes = (double)dr_progress_bytes_done(progress),
-	    .copied_bytes = (double)(counts->bytes_written + counts->bytes_cloned),
+	    .work_bytes = (double)work_bytes(meter, counts),
 	};
 
 	if (meter->n_samples) {
@@ -67,7 +73,7 @@ static struct dr_rates rates_between(const struct dr_meter_sample *from, const s
 	    .files_per_s = (to->files - from->files) / time_s,
 	    /* Of a file that had to be started again, what was done is undone. */
 	    .bytes_per_s = fmax(to->bytes - from->bytes, 0) / time_s,
-	    .copied_bytes_per_s = (to->copied_bytes - from->copied_bytes) / time_s,
+	    .work_bytes_per_s = (to->work_bytes - from->work_bytes) / time_s,
 	};
 }
 
@@ -151,7 +157,7 @@ double dr_meter_left_s(const struct dr_meter *meter, const struct dr_progress *p
 /* A cell of the table, and the width of its column. */
 #define CELL_MAX 32
 enum { COLUMN_LABEL, COLUMN_DONE, COLUMN_FOUND, COLUMN_PERCENT, COLUMN_NOW, COLUMN_AVERAGE, N_COLUMNS };
-enum { ROW_HEAD, ROW_FILES, ROW_BYTES, ROW_COPIED, N_ROWS };
+enum { ROW_HEAD, ROW_FILES, ROW_BYTES, ROW_WORK, N_ROWS };
 
 struct table {
 	char cells[N_ROWS][N_COLUMNS][CELL_MAX];
@@ -231,13 +237,15 @@ static void table_fill(struct table *table, const struct dr_meter *meter, const 
 		set_percent(row[COLUMN_PERCENT], bytes_done, counts->bytes);
 	}
 
-	/* Files that were found equal are done without having been copied: then the two rates differ. */
-	row = table->cells[ROW_COPIED];
-	table->has_row[ROW_COPIED] = counts->files_done > counts->files_copied + counts->linked;
-	strcpy(row[COLUMN_LABEL], "copied");
-	set_bytes(row[COLUMN_DONE], counts->bytes_written + counts->bytes_cloned);
-	set_bytes_rate(row[COLUMN_NOW], now.copied_bytes_per_s);
-	set_bytes_rate(row[COLUMN_AVERAGE], average.copied_bytes_per_s);
+	/* Files that were found equal, or trusted, are done without work: then the two rates differ. */
+	row = table->cells[ROW_WORK];
+	table->has_row[ROW_WORK] = meter->reading
+				       ? counts->bytes_read < counts->bytes_done
+				       : counts->files_done > counts->files_copied + counts->linked;
+	strcpy(row[COLUMN_LABEL], meter->reading ? "read" : "copied");
+	set_bytes(row[COLUMN_DONE], work_bytes(meter, counts));
+	set_bytes_rate(row[COLUMN_NOW], now.work_bytes_per_s);
+	set_bytes_rate(row[COLUMN_AVERAGE], average.work_bytes_per_s);
 }
 
 /*

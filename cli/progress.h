@@ -22,7 +22,7 @@
 
 struct dr_meter_sample {
 	double time_s;
-	double files, bytes, copied_bytes; /* done until then */
+	double files, bytes, work_bytes; /* done until then; of it, copied or read */
 };
 
 /* The "now" rate is that of the last DR_METER_WINDOW_S seconds. */
@@ -34,6 +34,8 @@ struct dr_meter_sample {
  * there.
  */
 struct dr_meter {
+	bool reading; /* the run only reads: its work is what it reads, not what it copies */
+
 	struct dr_meter_sample ring[DR_METER_SAMPLES];
 	unsigned n_samples; /* ever taken; the newest is ring[(n_samples - 1) % DR_METER_SAMPLES] */
 
@@ -42,7 +44,7 @@ struct dr_meter {
 };
 
 struct dr_rates {
-	double files_per_s, bytes_per_s, copied_bytes_per_s;
+	double files_per_s, bytes_per_s, work_bytes_per_s;
 };
 
 /* Takes note of a tick. */

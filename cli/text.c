@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "cli/text.h"
 
+#include "base/utf8.h"
+
 #include <langinfo.h>
 #include <locale.h>
 #include <string.h>
@@ -25,41 +27,6 @@ bool dr_text_is_utf8(void)
 	return is_utf8;
 }
 
-/* RFC 3629: no surrogates, nothing above U+10FFFF, and only the shortest form. */
-size_t dr_text_utf8_len(const char *text, uint32_t *ret_code)
-{
-	static const uint32_t smallest[] = {0, 0, 0x80, 0x800, 0x10000};
-	const unsigned char *bytes = (const unsigned char *)text;
-	size_t len;
-	uint32_t code;
-
-	if (bytes[0] < 0x80) {
-		*ret_code = bytes[0];
-		return bytes[0] != 0;
-	}
-	if ((bytes[0] & 0xe0) == 0xc0) {
-		len = 2;
-		code = bytes[0] & 0x1fu;
-	} else if ((bytes[0] & 0xf0) == 0xe0) {
-		len = 3;
-		code = bytes[0] & 0x0fu;
-	} else if ((bytes[0] & 0xf8) == 0xf0) {
-		len = 4;
-		code = bytes[0] & 0x07u;
-	} else {
-		return 0;
-	}
-	for (size_t i = 1; i < len; i++) { /* stops at the NUL, which is no continuation byte */
-		if ((bytes[i] & 0xc0) != 0x80)
-			return 0;
-		code = code << 6 | (bytes[i] & 0x3fu);
-	}
-	if (code < smallest[len] || code > 0x10ffff || (code >= 0xd800 && code <= 0xdfff))
-		return 0;
-	*ret_code = code;
-	return len;
-}
-
 static bool is_octal(char c)
 {
 	return c >= '0' && c <= '7';
@@ -75,7 +42,7 @@ bool dr_text_next(const char **text, struct dr_text_unit *ret)
 		return false;
 	bool looks_escaped =
 	    byte == '\\' && at[1] == '#' && is_octal(at[2]) && is_octal(at[3]) && is_octal(at[4]);
-	size_t len = is_utf8 || byte < 0x80 ? dr_text_utf8_len(at, &code) : 0;
+	size_t len = is_utf8 || byte < 0x80 ? dr_utf8_len(at, &code) : 0;
 	int columns = len && !looks_escaped ? wcwidth((wchar_t)code) : -1;
 	if (columns >= 0) {
 		memcpy(ret->bytes, at, len);
@@ -116,7 +83,7 @@ unsigned dr_text_line_columns(const char *line, size_t len)
 	unsigned columns = 0;
 	uint32_t code;
 
-	for (size_t i = 0, step; i < len && (step = dr_text_utf8_len(line + i, &code)); i += step) {
+	for (size_t i = 0, step; i < len && (step = dr_utf8_len(line + i, &code)); i += step) {
 		int width = wcwidth((wchar_t)code);
 		columns += width > 0 ? (unsigned)width : 0;
 	}

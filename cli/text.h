@@ -23,9 +23,6 @@ void dr_text_init(void);
 /* False in a locale that is known to have another charset: then only ASCII is text. */
 bool dr_text_is_utf8(void);
 
-/* The length of the UTF-8 character that starts text, 0 if none does (malformed, or text[0] is NUL). */
-size_t dr_text_utf8_len(const char *text, uint32_t *ret_code);
-
 struct dr_text_unit {
 	char bytes[5];
 	unsigned char len_bytes;

@@ -4,13 +4,11 @@
  * a promise, written down in docs/json.md; change both together, and
  * SCHEMA_VERSION when a reader of the old one would go wrong.
  */
+#include "cli/json.h"
 #include "cli/progress.h"
-#include "cli/text.h"
 #include "cli/ui.h"
 
 #include <errno.h>
-#include <jansson.h>
-#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -53,125 +51,44 @@ static const char *outcome_word(const struct dr_ui_result *result)
 		return "loss";
 	case DR_OUTCOME_FATAL:
 		return "fatal";
+	case DR_OUTCOME_DIFFERS:
+		return "differs";
+	case DR_OUTCOME_CORRUPT:
+		return "corrupt";
 	}
 	return "fatal";
-}
-
-static void set_int(json_t *object, const char *key, uint64_t value)
-{
-	json_object_set_new_nocheck(object, key, json_integer((json_int_t)value));
-}
-
-/* Milliseconds are enough, and 17 digits are hard on the eye. */
-static void set_real(json_t *object, const char *key, double value)
-{
-	json_object_set_new_nocheck(object, key,
-				    isfinite(value) ? json_real(round(value * 1000) / 1000) : json_null());
-}
-
-static void set_bool(json_t *object, const char *key, bool value)
-{
-	json_object_set_new_nocheck(object, key, json_boolean(value));
-}
-
-/* For text of our own, which is UTF-8. */
-static void set_text(json_t *object, const char *key, const char *value)
-{
-	json_object_set_new_nocheck(object, key, json_string_nocheck(value));
-}
-
-/* RFC 4648. The caller frees it; NULL when there is no memory. */
-static char *base64(const char *bytes, size_t len)
-{
-	static const char digits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-	char *text = malloc((len + 2) / 3 * 4 + 1), *to = text;
-
-	for (size_t i = 0; text && i < len; i += 3) {
-		uint32_t group = (uint32_t)(unsigned char)bytes[i] << 16;
-		if (i + 1 < len)
-			group |= (uint32_t)(unsigned char)bytes[i + 1] << 8;
-		if (i + 2 < len)
-			group |= (unsigned char)bytes[i + 2];
-		*to++ = digits[group >> 18];
-		*to++ = digits[group >> 12 & 63];
-		*to++ = i + 1 < len ? digits[group >> 6 & 63] : '=';
-		*to++ = i + 2 < len ? digits[group & 63] : '=';
-	}
-	if (text)
-		*to = '\0';
-	return text;
-}
-
-/* name with U+FFFD for each byte that is not UTF-8. The caller frees it; NULL when there is no memory. */
-static char *replace_malformed(const char *name)
-{
-	static const char replacement[] = "\xef\xbf\xbd";
-	char *text = malloc(strlen(name) * (sizeof replacement - 1) + 1), *to = text;
-	uint32_t code;
-
-	while (text && *name) {
-		size_t len = dr_text_utf8_len(name, &code);
-		to = mempcpy(to, len ? name : replacement, len ? len : sizeof replacement - 1);
-		name += len ? len : 1;
-	}
-	if (text)
-		*to = '\0';
-	return text;
-}
-
-static bool is_utf8(const char *name)
-{
-	uint32_t code;
-	size_t len;
-
-	while ((len = dr_text_utf8_len(name, &code)))
-		name += len;
-	return !*name;
-}
-
-/* A name is any bytes; JSON holds text. What is not text comes twice: to read, and as it is. */
-static void set_name(json_t *object, const char *key, const char *bytes_key, const char *name)
-{
-	if (is_utf8(name)) {
-		set_text(object, key, name);
-		return;
-	}
-	char *text = replace_malformed(name), *bytes = base64(name, strlen(name));
-	if (text && bytes) {
-		set_text(object, key, text);
-		set_text(object, bytes_key, bytes);
-	}
-	free(text);
-	free(bytes);
 }
 
 static json_t *new_event(const char *name)
 {
 	json_t *event = json_object();
 
-	set_text(event, "event", name);
+	dr_json_set_text(event, "event", name);
 	return event;
 }
 
 /* Takes the event. */
 static void emit(struct ui_json *json, json_t *event)
 {
-	if (json_dumpf(event, stdout, JSON_COMPACT) < 0 && !json->output_error)
-		json->output_error = event && errno ? errno : ENOMEM;
-	putchar('\n');
-	json_decref(event);
+	int r = dr_json_write(stdout, event);
+
+	if (r < 0 && !json->output_error)
+		json->output_error = -r;
 }
 
 static void emit_start(struct ui_json *json)
 {
 	json_t *event = new_event("start");
 
-	set_int(event, "schema", SCHEMA_VERSION);
-	set_text(event, "version", DROVER_VERSION);
-	set_text(event, "command", json->settings->command);
-	set_name(event, "src", "src_bytes", json->settings->src);
-	set_name(event, "dst", "dst_bytes", json->settings->dst);
-	set_bool(event, "dry_run", json->settings->dry_run);
+	dr_json_set_int(event, "schema", SCHEMA_VERSION);
+	dr_json_set_text(event, "version", DROVER_VERSION);
+	dr_json_set_text(event, "command", json->settings->command);
+	for (int i = 0; i < 2; i++)
+		if (json->settings->operands[i].value)
+			dr_json_set_name(event, json->settings->operands[i].key,
+					 json->settings->operands[i].value);
+	if (json->settings->kind == DR_UI_SYNC)
+		dr_json_set_bool(event, "dry_run", json->settings->dry_run);
 	emit(json, event);
 }
 
@@ -179,6 +96,8 @@ static const char *action_word(const struct dr_change *change)
 {
 	if (change->itemize[0] == '*')
 		return "delete";
+	if (change->moved_from)
+		return "move";
 	return change->itemize[2] == '+' ? "create" : "update";
 }
 
@@ -186,33 +105,85 @@ static void json_change(struct dr_ui *ui, const struct dr_change *change)
 {
 	json_t *event = new_event("change");
 
-	set_text(event, "action", action_word(change));
-	set_text(event, "itemize", change->itemize);
-	set_name(event, "path", "path_bytes", change->path);
+	dr_json_set_text(event, "action", action_word(change));
+	dr_json_set_text(event, "itemize", change->itemize);
+	dr_json_set_name(event, "path", change->path);
 	if (change->target)
-		set_name(event, "target", "target_bytes", change->target);
-	set_int(event, "size_bytes", change->size_bytes);
+		dr_json_set_name(event, "target", change->target);
+	if (change->moved_from)
+		dr_json_set_name(event, "moved_from", change->moved_from);
+	dr_json_set_int(event, "size_bytes", change->size_bytes);
 	if (change->has_digest) {
 		char hex[2 * sizeof change->digest + 1];
 		for (size_t i = 0; i < sizeof change->digest; i++)
 			snprintf(hex + 2 * i, 3, "%02x", change->digest[i]);
-		set_text(event, change->digest_pages ? "xxh3_128_pages" : "xxh3_128", hex);
+		dr_json_set_text(event, change->digest_pages ? "xxh3_128_pages" : "xxh3_128", hex);
 	}
 	emit(json_of(ui), event);
+}
+
+/* "EACCES" */
+static void set_errno(json_t *event, int error)
+{
+	const char *name = error ? strerrorname_np(error) : NULL;
+
+	if (name)
+		dr_json_set_text(event, "errno", name);
 }
 
 static void json_failure(struct dr_ui *ui, const struct dr_failure *failure)
 {
 	json_t *event = new_event("error");
-	const char *name = failure->error ? strerrorname_np(failure->error) : NULL;
 
-	set_text(event, "side", failure->side);
-	set_name(event, "path", "path_bytes", failure->path);
-	set_text(event, "operation", failure->operation);
-	if (name)
-		set_text(event, "errno", name);
-	set_text(event, "reason", failure->reason);
-	set_bool(event, "in_motion", failure->in_motion);
+	dr_json_set_text(event, "side", failure->side);
+	dr_json_set_name(event, "path", failure->path);
+	dr_json_set_text(event, "operation", failure->operation);
+	set_errno(event, failure->error);
+	dr_json_set_text(event, "reason", failure->reason);
+	dr_json_set_bool(event, "in_motion", failure->in_motion);
+	emit(json_of(ui), event);
+}
+
+static void set_fields(json_t *event, unsigned fields)
+{
+	json_t *array = json_array();
+
+	for (; fields; fields &= fields - 1)
+		json_array_append_new(array, json_string(dr_field_name(fields & -fields)));
+	dr_json_set(event, "fields", array);
+}
+
+static void set_ranges(json_t *event, const struct dr_finding *finding)
+{
+	json_t *array = json_array();
+
+	for (unsigned i = 0; i < finding->n_ranges; i++) {
+		json_t *range = json_array();
+		json_array_append_new(range, json_integer((json_int_t)finding->ranges[i].offset_bytes));
+		json_array_append_new(range, json_integer((json_int_t)finding->ranges[i].len_bytes));
+		json_array_append_new(array, range);
+	}
+	dr_json_set(event, "ranges", array);
+	dr_json_set_bool(event, "more_ranges", finding->more_ranges);
+}
+
+static void json_finding(struct dr_ui *ui, const struct dr_finding *finding)
+{
+	json_t *event = new_event("finding");
+
+	dr_json_set_text(event, "class", dr_class_name(finding->class));
+	dr_json_set_name(event, "path", finding->path);
+	if (finding->from)
+		dr_json_set_name(event, "from", finding->from);
+	set_fields(event, finding->fields);
+	dr_json_set_int(event, "size_bytes", finding->size_bytes);
+	if (finding->class == DR_CLASS_CORRUPT || finding->class == DR_CLASS_UNREADABLE)
+		set_ranges(event, finding);
+	if (finding->class == DR_CLASS_UNREADABLE) {
+		dr_json_set_text(event, "side", finding->side ? finding->side : "source");
+		set_errno(event, finding->error);
+		dr_json_set_text(event, "reason", strerror(finding->error));
+	}
 	emit(json_of(ui), event);
 }
 
@@ -223,41 +194,26 @@ static void json_note(struct dr_ui *ui, enum dr_note_level level, const char *te
 	if (json->settings->quiet)
 		return;
 	json_t *event = new_event("note");
-	set_text(event, "level", level == DR_NOTE_WARNING ? "warning" : "info");
-	set_name(event, "text", "text_bytes", text);
+	dr_json_set_text(event, "level", level == DR_NOTE_WARNING ? "warning" : "info");
+	dr_json_set_name(event, "text", text);
 	emit(json, event);
 }
 
-static void set_counts(json_t *event, const struct dr_counts *counts)
+static void set_counts(struct ui_json *json, json_t *event, const struct dr_counts *counts)
 {
-	json_t *object = json_object(), *loss = json_object();
+	json_t *object = json_object();
+	bool writes = json->settings->kind == DR_UI_SYNC;
 
-	set_int(object, "dirs", counts->dirs);
-	set_int(object, "files", counts->files);
-	set_int(object, "symlinks", counts->symlinks);
-	set_int(object, "specials", counts->specials);
-	set_int(object, "bytes", counts->bytes);
-	set_int(object, "excluded", counts->excluded);
-	set_int(object, "files_done", counts->files_done);
-	set_int(object, "bytes_done", counts->bytes_done);
-	set_int(object, "files_copied", counts->files_copied);
-	set_int(object, "bytes_read", counts->bytes_read);
-	set_int(object, "bytes_written", counts->bytes_written);
-	set_int(object, "bytes_cloned", counts->bytes_cloned);
-	set_int(object, "created", counts->created);
-	set_int(object, "updated", counts->updated);
-	set_int(object, "linked", counts->linked);
-	set_int(object, "deleted", counts->deleted);
-	set_int(object, "delete_skipped", counts->delete_skipped);
-	set_int(object, "failed", counts->failed);
-	set_int(object, "not_attempted", counts->not_attempted);
-	set_int(object, "in_motion", counts->in_motion);
-	set_int(object, "vanished", counts->vanished);
-	set_int(object, "swept", counts->swept);
-	for (int i = 0; i < DR_LOSS_COUNT; i++)
-		set_int(loss, loss_keys[i], counts->loss[i]);
-	json_object_set_new_nocheck(object, "loss", loss);
-	json_object_set_new_nocheck(event, "counts", object);
+	for (const struct dr_ui_figure *figure = dr_ui_figures; figure->key; figure++)
+		if (figure->read || writes)
+			dr_json_set_int(object, figure->key, dr_ui_figure_of(figure, counts));
+	if (writes) {
+		json_t *loss = json_object();
+		for (int i = 0; i < DR_LOSS_COUNT; i++)
+			dr_json_set_int(loss, loss_keys[i], counts->loss[i]);
+		dr_json_set(object, "loss", loss);
+	}
+	dr_json_set(event, "counts", object);
 }
 
 static void set_large(json_t *event, const struct dr_progress *progress)
@@ -266,12 +222,12 @@ static void set_large(json_t *event, const struct dr_progress *progress)
 
 	for (unsigned i = 0; i < progress->n_large; i++) {
 		json_t *file = json_object();
-		set_name(file, "path", "path_bytes", progress->large[i].path);
-		set_int(file, "size_bytes", progress->large[i].size_bytes);
-		set_int(file, "done_bytes", progress->large[i].done_bytes);
+		dr_json_set_name(file, "path", progress->large[i].path);
+		dr_json_set_int(file, "size_bytes", progress->large[i].size_bytes);
+		dr_json_set_int(file, "done_bytes", progress->large[i].done_bytes);
 		json_array_append_new(array, file);
 	}
-	json_object_set_new_nocheck(event, "large", array);
+	dr_json_set(event, "large", array);
 }
 
 static void json_tick(struct dr_ui *ui, const struct dr_progress *progress)
@@ -282,20 +238,36 @@ static void json_tick(struct dr_ui *ui, const struct dr_progress *progress)
 		json_t *event = new_event("progress");
 		dr_meter_add(&json->meter, progress);
 		struct dr_rates now = dr_meter_now(&json->meter);
-		set_real(event, "elapsed_s", progress->elapsed_s);
-		set_bool(event, "walk_complete", progress->walk_complete);
-		set_bool(event, "syncing", progress->syncing);
-		set_real(event, "files_per_s", now.files_per_s);
-		set_real(event, "bytes_per_s", now.bytes_per_s);
-		set_real(event, "left_s", dr_meter_left_s(&json->meter, progress));
-		set_int(event, "jobs", progress->jobs);
-		set_int(event, "jobs_busy", progress->jobs_busy);
+		dr_json_set_real(event, "elapsed_s", progress->elapsed_s);
+		dr_json_set_bool(event, "walk_complete", progress->walk_complete);
+		dr_json_set_bool(event, "syncing", progress->syncing);
+		dr_json_set_real(event, "files_per_s", now.files_per_s);
+		dr_json_set_real(event, "bytes_per_s", now.bytes_per_s);
+		dr_json_set_real(event, "left_s", dr_meter_left_s(&json->meter, progress));
+		dr_json_set_int(event, "jobs", progress->jobs);
+		dr_json_set_int(event, "jobs_busy", progress->jobs_busy);
 		set_large(event, progress);
-		set_counts(event, &progress->counts);
+		set_counts(json, event, &progress->counts);
 		emit(json, event);
 	}
 	if (fflush(stdout) != 0 && !json->output_error)
 		json->output_error = errno;
+}
+
+static void set_scan(json_t *event, const struct dr_ui_settings *settings, const struct dr_scan_summary *scan)
+{
+	if (settings->kind == DR_UI_CREATE) {
+		dr_json_set_bool(event, "resumed", scan->resumed);
+		dr_json_set_int(event, "trusted_files", scan->trusted_files);
+		dr_json_set_int(event, "trusted_bytes", scan->trusted_bytes);
+		if (scan->root[0])
+			dr_json_set_text(event, "root_digest", scan->root);
+		return;
+	}
+	json_t *classes = json_object();
+	for (int i = 0; i < DR_CLASS_COUNT; i++)
+		dr_json_set_int(classes, dr_class_name(dr_ui_classes[i]), scan->classes[dr_ui_classes[i]]);
+	dr_json_set(event, "classes", classes);
 }
 
 static int json_finish(struct dr_ui *ui, const struct dr_ui_result *result)
@@ -304,22 +276,27 @@ static int json_finish(struct dr_ui *ui, const struct dr_ui_result *result)
 	const struct dr_summary *summary = result->summary;
 	json_t *event = new_event("summary");
 
-	set_text(event, "outcome", outcome_word(result));
-	set_int(event, "exit_code", (uint64_t)result->exit_code);
+	dr_json_set_text(event, "outcome", outcome_word(result));
+	dr_json_set_int(event, "exit_code", (uint64_t)result->exit_code);
 	if (summary->signal) {
 		char name[16];
 		snprintf(name, sizeof name, "SIG%s", sigabbrev_np(summary->signal));
-		set_text(event, "signal", name);
+		dr_json_set_text(event, "signal", name);
 	}
 	if (result->fatal)
-		set_name(event, "error", "error_bytes", result->fatal);
-	set_real(event, "elapsed_s", summary->elapsed_s);
-	set_real(event, "sync_s", summary->sync_s);
+		dr_json_set_name(event, "error", result->fatal);
+	dr_json_set_real(event, "elapsed_s", summary->elapsed_s);
+	if (!result->scan)
+		dr_json_set_real(event, "sync_s", summary->sync_s);
 	if (summary->io)
-		set_text(event, "io", summary->io);
-	set_int(event, "jobs", summary->jobs);
-	set_int(event, "peak_memory_bytes", summary->peak_memory_bytes);
-	set_counts(event, &summary->counts);
+		dr_json_set_text(event, "io", summary->io);
+	if (json->settings->kind != DR_UI_DIFF) {
+		dr_json_set_int(event, "jobs", summary->jobs);
+		dr_json_set_int(event, "peak_memory_bytes", summary->peak_memory_bytes);
+		set_counts(json, event, &summary->counts);
+	}
+	if (result->scan)
+		set_scan(event, json->settings, result->scan);
 	emit(json, event);
 	if (fflush(stdout) != 0 && !json->output_error)
 		json->output_error = errno;
@@ -338,6 +315,7 @@ static void json_destroy(struct dr_ui *ui)
 static const struct dr_ui_ops json_ops = {
     .change = json_change,
     .failure = json_failure,
+    .finding = json_finding,
     .note = json_note,
     .tick = json_tick,
     .finish = json_finish,

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * --log-file: every change and failure with its time, a line each, for
+ * --log-file: every change, finding and failure with its time, a line each, for
  * somebody who asks next week. Several runs may append to one file:
  *
  *     2025-03-14T02:00:07.123+0100 [4711] change >f+++++++++ home/ann/notes.txt
@@ -65,6 +65,14 @@ static void log_failure(struct dr_ui *ui, const struct dr_failure *failure)
 	putc('\n', file);
 }
 
+static void log_finding(struct dr_ui *ui, const struct dr_finding *finding)
+{
+	FILE *file = line(log_of(ui), "finding");
+
+	dr_ui_put_finding(file, log_of(ui)->settings, finding);
+	putc('\n', file);
+}
+
 static void log_note(struct dr_ui *ui, enum dr_note_level level, const char *text)
 {
 	FILE *file = line(log_of(ui), level == DR_NOTE_WARNING ? "warning" : "note");
@@ -84,11 +92,14 @@ static void put_start(struct ui_log *log)
 	const struct dr_ui_settings *settings = log->settings;
 	FILE *file = line(log, "start");
 
-	fprintf(file, "drover " DROVER_VERSION " %s%s: ", settings->command,
+	fprintf(file, "drover " DROVER_VERSION " %s%s:", settings->command,
 		settings->dry_run ? " (dry run)" : "");
-	dr_text_put(file, settings->src);
-	fputs(" -> ", file);
-	dr_text_put(file, settings->dst);
+	for (int i = 0; i < 2; i++) {
+		if (!settings->operands[i].value)
+			continue;
+		fputs(i && settings->operands[0].value ? " -> " : " ", file);
+		dr_text_put(file, settings->operands[i].value);
+	}
 	putc('\n', file);
 }
 
@@ -104,7 +115,7 @@ static int log_finish(struct dr_ui *ui, const struct dr_ui_result *result)
 		dr_ui_put_losses(line(log, "loss"), &result->summary->counts);
 		putc('\n', log->file);
 	}
-	dr_ui_put_result(line(log, "end"), log->settings, result->summary);
+	dr_ui_put_result(line(log, "end"), log->settings, result);
 	fprintf(log->file, "; exit code %d\n", result->exit_code);
 	if (fflush(log->file) != 0)
 		return -errno;
@@ -122,6 +133,7 @@ static void log_destroy(struct dr_ui *ui)
 static const struct dr_ui_ops log_ops = {
     .change = log_change,
     .failure = log_failure,
+    .finding = log_finding,
     .note = log_note,
     .tick = log_tick,
     .finish = log_finish,

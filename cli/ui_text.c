@@ -50,6 +50,10 @@ static void text_change(struct dr_ui *ui, const struct dr_change *change)
 		if (change->itemize[0] == '*')
 			fputs("deleting ", text->out);
 		dr_text_put(text->out, change->path);
+		if (change->moved_from) {
+			fputs(" <= ", text->out);
+			dr_text_put(text->out, change->moved_from);
+		}
 	}
 	putc('\n', text->out);
 	settle(text);
@@ -62,6 +66,15 @@ static void text_failure(struct dr_ui *ui, const struct dr_failure *failure)
 	fputs("drover: ", text->err);
 	dr_ui_put_failure(text->err, failure);
 	putc('\n', text->err);
+	settle(text);
+}
+
+static void text_finding(struct dr_ui *ui, const struct dr_finding *finding)
+{
+	struct ui_text *text = text_of(ui);
+
+	dr_ui_put_finding(text->out, text->settings, finding);
+	putc('\n', text->out);
 	settle(text);
 }
 
@@ -136,30 +149,22 @@ static void put_stat_seconds(const char *name, double seconds)
 	put_stat(name, dr_units_duration(value, sizeof value, seconds));
 }
 
-static void put_stats(const struct dr_summary *summary)
+static void put_figures(const struct dr_ui_settings *settings, const struct dr_counts *counts)
 {
-	const struct dr_counts *counts = &summary->counts;
+	bool writes = settings->kind == DR_UI_SYNC;
 
-	put_stat_count("source: directories", counts->dirs);
-	put_stat_count("source: files", counts->files);
-	put_stat_bytes("source: bytes in files", counts->bytes);
-	put_stat_count("source: symbolic links", counts->symlinks);
-	put_stat_count("source: special files", counts->specials);
-	put_stat_count("source: excluded", counts->excluded);
-	put_stat_count("source: vanished meanwhile", counts->vanished);
-	put_stat_count("destination: created", counts->created);
-	put_stat_count("destination: updated", counts->updated);
-	put_stat_count("destination: hard links made", counts->linked);
-	put_stat_count("destination: deleted", counts->deleted);
-	put_stat_count("destination: deletions left out", counts->delete_skipped);
-	put_stat_count("destination: left-overs removed", counts->swept);
-	put_stat_count("files copied", counts->files_copied);
-	put_stat_bytes("bytes read", counts->bytes_read);
-	put_stat_bytes("bytes written", counts->bytes_written);
-	put_stat_bytes("bytes cloned", counts->bytes_cloned);
-	put_stat_count("errors", counts->failed);
-	put_stat_count("not attempted (destination full)", counts->not_attempted);
-	put_stat_count("files that kept changing", counts->in_motion);
+	for (const struct dr_ui_figure *figure = dr_ui_figures; figure->key; figure++) {
+		char name[64];
+		if (!figure->words || !(figure->read || writes))
+			continue;
+		snprintf(name, sizeof name, "%s%s%s", writes && figure->side ? figure->side : "",
+			 writes && figure->side ? ": " : "", figure->words);
+		(figure->bytes ? put_stat_bytes : put_stat_count)(name, dr_ui_figure_of(figure, counts));
+	}
+}
+
+static void put_losses(const struct dr_counts *counts)
+{
 	for (int loss = 0; loss < DR_LOSS_COUNT; loss++) {
 		char name[64];
 		if (!counts->loss[loss])
@@ -167,11 +172,36 @@ static void put_stats(const struct dr_summary *summary)
 		snprintf(name, sizeof name, "not kept: %s", dr_loss_name((enum dr_loss)loss));
 		put_stat_count(name, counts->loss[loss]);
 	}
-	put_stat("io", summary->io ? summary->io : "none");
-	put_stat_count("jobs", summary->jobs);
-	put_stat_bytes("peak memory", summary->peak_memory_bytes);
+}
+
+static void put_scan(const struct dr_ui_settings *settings, const struct dr_scan_summary *scan)
+{
+	if (settings->kind == DR_UI_CREATE) {
+		put_stat_count("files trusted as recorded", scan->trusted_files);
+		put_stat_bytes("bytes trusted as recorded", scan->trusted_bytes);
+		return;
+	}
+	for (int i = 0; i < DR_CLASS_COUNT; i++)
+		put_stat_count(dr_class_name(dr_ui_classes[i]), scan->classes[dr_ui_classes[i]]);
+}
+
+static void put_stats(const struct dr_ui_settings *settings, const struct dr_ui_result *result)
+{
+	const struct dr_summary *summary = result->summary;
+
+	if (settings->kind != DR_UI_DIFF)
+		put_figures(settings, &summary->counts);
+	put_losses(&summary->counts);
+	if (result->scan)
+		put_scan(settings, result->scan);
+	if (settings->kind != DR_UI_DIFF) {
+		put_stat("io", summary->io ? summary->io : "none");
+		put_stat_count("jobs", summary->jobs);
+		put_stat_bytes("peak memory", summary->peak_memory_bytes);
+	}
 	put_stat_seconds("time", summary->elapsed_s);
-	put_stat_seconds("of it, waiting for the disks", summary->sync_s);
+	if (!result->scan)
+		put_stat_seconds("of it, waiting for the disks", summary->sync_s);
 }
 
 static void remove_display(struct ui_text *text)
@@ -196,7 +226,7 @@ static int text_finish(struct dr_ui *ui, const struct dr_ui_result *result)
 
 	remove_display(text);
 	if (settings->stats && !settings->quiet && has_figures(result))
-		put_stats(summary);
+		put_stats(settings, result);
 	if (fflush(stdout) != 0 && !text->output_error)
 		text->output_error = errno;
 
@@ -206,8 +236,8 @@ static int text_finish(struct dr_ui *ui, const struct dr_ui_result *result)
 		putc('\n', stderr);
 	}
 	if (!settings->quiet && has_figures(result)) {
-		dr_ui_put_result(stderr, settings, summary);
-		if (summary->signal)
+		dr_ui_put_result(stderr, settings, result);
+		if (summary->signal && (settings->kind == DR_UI_SYNC || settings->kind == DR_UI_CREATE))
 			fputs("; the same command continues it", stderr);
 		putc('\n', stderr);
 	}
@@ -232,6 +262,7 @@ static void text_destroy(struct dr_ui *ui)
 static const struct dr_ui_ops text_ops = {
     .change = text_change,
     .failure = text_failure,
+    .finding = text_finding,
     .note = text_note,
     .tick = text_tick,
     .finish = text_finish,
@@ -256,6 +287,7 @@ int dr_ui_text_create(struct dr_ui **ret, const struct dr_ui_settings *settings)
 	text->ui.wants_changes = (settings->itemize || settings->verbose) && !settings->quiet;
 	text->ui.tick_ms = PLAIN_TICK_MS;
 	text->settings = settings;
+	text->meter.reading = settings->kind != DR_UI_SYNC;
 	text->out = stdout;
 	text->err = stderr;
 	if (!settings->quiet && dr_display_possible(STDERR_FILENO)) {

@@ -30,6 +30,8 @@ def tree(tmp_path):
     (["--exclude-from=/nowhere", "a", "b"], "--exclude-from: /nowhere: No such file or directory"),
     (["--log-file=/nowhere/log", "a", "b"], "--log-file: /nowhere/log: open: No such file or directory"),
     (["--checksum", "--size-only", "a", "b"], "exclude each other"),
+    (["--manifest=f", "--no-manifest", "a", "b"], "--manifest and --no-manifest exclude each other"),
+    (["--manifest=", "a", "b"], "--manifest: must not be empty"),
     (["-v", "-q", "a", "b"], "exclude each other"),
     (["--max-delete=5%%", "a", "b"], '--max-delete: "5%%": '),
     (["a"], "too few arguments"),

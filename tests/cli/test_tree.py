@@ -6,9 +6,10 @@ import subprocess
 
 import pytest
 
-FOLDERS = ("base", "walker", "transport", "engine", "cli")
+FOLDERS = ("base", "walker", "manifest", "transport", "engine", "cli")
 # Which folders a folder's files may include; siblings never each other.
-BELOW = {"base": set(), "walker": {"base"}, "transport": {"base"}, "engine": {"base", "walker", "transport"}}
+BELOW = {"base": set(), "walker": {"base"}, "manifest": {"base"}, "transport": {"base"},
+         "engine": {"base", "walker", "manifest", "transport"}}
 
 
 def _sources(root, *suffixes):
@@ -49,7 +50,8 @@ def installed(binary, tmp_path):
 
 def test_install_puts_everything_in_place(installed):
     names = {path.relative_to(installed).as_posix() for path in installed.rglob("*") if path.is_file()}
-    for wanted in (r"bin/drover", r"share/man/man1/drover\.1", r"share/bash-completion/completions/drover",
+    for wanted in (r"bin/drover", r"share/man/man1/drover\.1", r"share/man/man5/drover-manifest\.5",
+                   r"share/bash-completion/completions/drover",
                    r"share/zsh/site-functions/_drover", r"share/fish/vendor_completions\.d/drover\.fish"):
         assert any(re.fullmatch(rf"usr/(local/)?{wanted}", name) for name in names), f"{wanted}: {names}"
     if shutil.which("man"):

@@ -234,6 +234,34 @@ Test(progress, shows_all_of_it_at_80_columns)
 	free(text);
 }
 
+Test(progress, what_only_reads_shows_what_it_did_not_trust)
+{
+	struct dr_meter meter = {.reading = true};
+	struct dr_progress progress;
+	char *text;
+	size_t len;
+
+	for (int tick = 0; tick <= 100; tick++) {
+		progress = progress_at(tick / 10.0, tick * 123, tick * GIB / 7);
+		progress.counts.files_copied = progress.counts.bytes_written = 0;
+		progress.counts.bytes_read = progress.counts.bytes_done / 2;
+		dr_meter_add(&meter, &progress);
+	}
+	FILE *out = open_memstream(&text, &len);
+	dr_progress_draw(out, &meter, &progress, 79, 24);
+	fclose(out);
+	cr_expect_not_null(strstr(text, "\nread    7.14 GiB                        731 MiB/s   731 MiB/s\n"),
+			   "%s", text);
+	free(text);
+	progress.counts.bytes_read = progress.counts.bytes_done;
+	out = open_memstream(&text, &len);
+	dr_progress_draw(out, &meter, &progress, 79, 24);
+	fclose(out);
+	cr_expect_null(strstr(text, "\nread"));
+	cr_expect_null(strstr(text, "\ncopied"));
+	free(text);
+}
+
 Test(progress, one_line_for_logs)
 {
 	struct dr_meter meter = {0};

@@ -1,0 +1,25 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Who is told of a run: one ui for the terminal or the pipe, and perhaps a log. */
+#pragma once
+
+#include "cli/groups.h"
+#include "cli/ui.h"
+
+struct dr_audience {
+	struct dr_ui *uis[2];
+	unsigned n;
+};
+
+/* `show` is borrowed until finish(). 0, or -errno with words; finish() in either case. */
+int dr_audience_init(struct dr_audience *audience, const struct dr_group_show *show, struct dr_err *err);
+void dr_audience_finish(struct dr_audience *audience);
+
+/* What the engine is given, so that it speaks to the audience. */
+void dr_audience_observe(struct dr_audience *audience, struct dr_observer *ret);
+
+/*
+ * The run is over: tells everybody. run_result is what the engine returned,
+ * err its words; scan is NULL for a sync. Returns the exit code.
+ */
+int dr_audience_conclude(struct dr_audience *audience, int run_result, const struct dr_err *err,
+			 const struct dr_summary *summary, const struct dr_scan_summary *scan);

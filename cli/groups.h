@@ -1,0 +1,56 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Options that several commands share: each group is a piece of a command's
+ * table (DR_GROUP), and a struct in its request to which the rows apply.
+ */
+#pragma once
+
+#include "cli/options.h"
+#include "cli/ui.h"
+#include "engine/drover.h"
+
+#include <stdbool.h>
+
+/* Which entries take part. */
+struct dr_group_filter {
+	struct dr_filter *filter;
+	bool one_file_system;
+};
+extern const struct dr_option dr_group_filter_rows[];
+/* 0 or -ENOMEM. */
+int dr_group_filter_init(struct dr_group_filter *group);
+void dr_group_filter_finish(struct dr_group_filter *group);
+
+/* How much of the machine is taken. */
+struct dr_group_load {
+	unsigned jobs;
+	enum dr_io io;
+	uint64_t bwlimit_bytes_per_s;
+};
+extern const struct dr_option dr_group_load_rows[];
+
+/* What is shown, and to whom. */
+struct dr_group_show {
+	struct dr_ui_settings ui;
+	const char *log_path; /* NULL: no log */
+	bool json, help;
+};
+extern const struct dr_option dr_group_show_rows[];
+/* 0, or -EINVAL with words: what excludes each other. */
+int dr_group_show_check(const struct dr_group_show *group, struct dr_err *err);
+
+/* What a comparison leaves out. */
+struct dr_group_ignore {
+	unsigned listed; /* enum dr_field bits, from --ignore */
+	bool no_owner, no_perms, no_times, no_acl, no_xattr;
+};
+extern const struct dr_option dr_group_ignore_rows[];
+/* All of it together as enum dr_field bits. */
+unsigned dr_group_ignored(const struct dr_group_ignore *group);
+
+/* Of what a root digest is made: enum dr_part bits, for --root. */
+int dr_group_parts(const char *value, unsigned *ret, struct dr_err *err);
+/* "content, mode, owner": writes the names of these parts. */
+void dr_group_put_parts(FILE *out, unsigned parts);
+/* The name of one bit; NULL for what is none. */
+const char *dr_group_part_name(unsigned part);

@@ -1,0 +1,27 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Members of JSON objects, as docs/json.md describes them, on top of jansson. */
+#pragma once
+
+#include <jansson.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdio.h>
+
+void dr_json_set_int(json_t *object, const char *key, uint64_t value);
+
+/* In milliseconds, which are enough. null for what is no number. */
+void dr_json_set_real(json_t *object, const char *key, double value);
+
+void dr_json_set_bool(json_t *object, const char *key, bool value);
+
+/* For text of our own, which is UTF-8. */
+void dr_json_set_text(json_t *object, const char *key, const char *value);
+
+/* A name is any bytes; JSON holds text. What is not text comes twice: to read, and as it is, in "<key>_bytes". */
+void dr_json_set_name(json_t *object, const char *key, const char *name);
+
+/* Takes the value. */
+void dr_json_set(json_t *object, const char *key, json_t *value);
+
+/* Writes the object as a line, and takes it. 0 or -errno. */
+int dr_json_write(FILE *out, json_t *object);
