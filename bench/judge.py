@@ -73,3 +73,13 @@ def losses(source, destination, contents):
     if filled:
         lost['holes'] = filled
     return dict(lost)
+
+
+def wrong_digests(tool, source, destination):
+    """Whether those that a tool has listed are right, where its list can be checked by another tool."""
+    if not tool.check:
+        return {}
+    done = subprocess.run(['bash', '-o', 'pipefail', '-c', tool.check(source, destination)], stdout=subprocess.PIPE,
+                          stderr=subprocess.STDOUT, text=True, errors='replace', check=False)
+    wrong = sum(1 for line in done.stdout.splitlines() if line.endswith('FAILED'))
+    return {'digests': max(wrong, 1)} if done.returncode else {}

@@ -2,6 +2,7 @@
 """Runs one tool once and takes its times, its CPU and its memory."""
 import dataclasses
 import os
+import re
 import shutil
 import signal
 import statistics
@@ -19,6 +20,8 @@ class Sample:
     disk_s: float  # until what it wrote is on disk too
     cpu_s: float = 0.0  # of it and all it started; not the kernel's own threads
     rss_mib: float = 0.0  # the largest process of them
+    read_mib: float = 0.0  # from disks
+    written_mib: float = 0.0  # or dirtied in the page cache
     code: int = 0
     words: str = ''  # the end of what it said, if it failed
     operations: int = 0  # that reached a file system with latency
@@ -35,8 +38,8 @@ def once(tool, source, destination, log, on_disk=True):
     argv = arguments(tool.command(source, destination))
     usage = f'{log}.usage'
     # Python's own size would count as the child's without a small program in between.
-    wrapper = [TIME, '--quiet', '-o', usage, '-f', '%M %U %S'] if os.access(TIME, os.X_OK) else []
-    environment = dict(os.environ, LC_ALL='C.UTF-8')
+    wrapper = [TIME, '--quiet', '-o', usage, '-f', '%M %U %S %I %O'] if os.access(TIME, os.X_OK) else []
+    environment = dict(os.environ, LC_ALL='C.UTF-8', XDG_STATE_HOME=state_of(log))
     with open(log, 'w+b') as stream:
         began = time.monotonic()
         process = subprocess.Popen([*wrapper, *argv], stdin=subprocess.DEVNULL, stdout=stream, stderr=stream,
@@ -57,13 +60,27 @@ def once(tool, source, destination, log, on_disk=True):
             subprocess.run(['sync', '-f', destination], check=False)
         ended = time.monotonic()
         stream.seek(0)
-        words = stream.read()[-400:].decode(errors='replace') if code else ''
-    sample = Sample(exited - began, ended - began, code=code, words=words.strip())
+        words = stream.read().decode(errors='replace')
+    told = re.search(tool.tells, words) if tool.tells else None
+    if told:
+        ended -= exited - began - int(told[1]) / 1000
+        exited = began + int(told[1]) / 1000
+    sample = Sample(exited - began, ended - began, code=code, words=words[-400:].strip() if code else '')
     if wrapper and os.path.exists(usage):
-        largest_kib, user_s, system_s = open(usage).read().split()
+        largest_kib, user_s, system_s, read, written = open(usage).read().split()
         sample.rss_mib, sample.cpu_s = int(largest_kib) / 1024, float(user_s) + float(system_s)
+        sample.read_mib, sample.written_mib = int(read) / 2048, int(written) / 2048  # they come in 512 bytes
         os.unlink(usage)
     return sample
+
+
+def state_of(log):
+    """Where drover remembers what it has copied."""
+    return f'{log}.state'
+
+
+def forget(log):
+    shutil.rmtree(state_of(log), ignore_errors=True)
 
 
 def empty(destination, tool):

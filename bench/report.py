@@ -39,6 +39,8 @@ def columns(scenario, rows):
              for phase in phases for title, what in (('exits', 'exit_s'), ('on disk', 'disk_s'))
              if what == 'exit_s' or scenario.on_disk]
     titles = ['tool', *(title for title, _, _ in parts), 'CPU s', 'peak MiB', 'runs']
+    if scenario.traffic:
+        titles += ['read MiB', 'written MiB']
     if scenario.files:
         titles.append('operations a file')
     titles.append('loses')
@@ -48,6 +50,8 @@ def columns(scenario, rows):
         shown = [row.name, *(cell(row.median(phase, what), base.median(phase, what)) for _, phase, what in parts),
                  f'{row.median(first, "cpu_s") or 0:.1f}', f'{row.largest_rss_mib():.0f}',
                  str(len(row.samples(first)))]
+        if scenario.traffic:
+            shown += [f'{row.median(first, what) or 0:.0f}' for what in ('read_mib', 'written_mib')]
         if scenario.files:
             shown.append(f'{(row.median(first, "operations") or 0) / scenario.files:.1f}')
         return shown + [row.losses()]

@@ -113,6 +113,11 @@ class Latency:
         return total
 
 
+def size_of(root):
+    """Bytes of all files below."""
+    return sum(path.stat().st_size for path in pathlib.Path(root).rglob('*') if path.is_file())
+
+
 def drop_caches():
     os.sync()
     pathlib.Path('/proc/sys/vm/drop_caches').write_text('3\n')

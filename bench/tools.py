@@ -16,6 +16,9 @@ class Tool:
     complete: bool = False  # it claims to keep everything: then a loss is a failure
     again: bool = True  # run again it copies only what changed
     makes_destination: bool = False  # wants it absent, not empty
+    before: Callable = None  # of source and destination: what is run first, and is not measured
+    check: Callable = None  # the same: one line for the shell that fails if its digests are wrong
+    tells: str = ''  # pattern of the milliseconds that it has measured itself: its start takes long
     runs: tuple = ('small', 'home', 'large', 'latency')
     version: tuple = ()
 
@@ -53,6 +56,80 @@ def rclone(src, dst):
             '--create-empty-src-dirs', src, dst]
 
 
+FIO_TELLS = r'run=\d+-(\d+)msec'
+HASHED = ('digest', 'digest-large', 'million')
+COMPARED = ('verify', 'verify-large')
+
+
+def hashing(drover):
+    """Those that make a digest of every file, and what reading them costs."""
+    each = 'find {src} -type f -print0 | xargs -0 -P2 {command} > {dst}/sums'
+    fio = ('fio --name=floor --readonly --rw=read --bs=1M --ioengine=io_uring --iodepth=16 --thread --direct={direct} '
+           '--opendir={src} --file_service_type=sequential')
+    create = [drover, 'manifest', 'create', '-q', '-o']
+    return [
+        Tool('drover', lambda src, dst: [*create, f'{dst}/manifest', src], needs=(drover,), complete=True, runs=HASHED,
+             check=lambda src, dst: f'{drover} manifest export --format=xxhsum {dst}/manifest > {dst}/sums && '
+                                    f'cd {src} && xxhsum -q -c {dst}/sums'),
+        Tool('drover sha256', lambda src, dst: [*create, f'{dst}/manifest', '--digest=sha256', src], needs=(drover,),
+             complete=True, runs=('digest-large',)),
+        Tool('drover check', lambda src, dst: [drover, 'manifest', 'check', '-q', f'{dst}/manifest', src],
+             before=lambda src, dst: [*create, f'{dst}/manifest', src], needs=(drover,), complete=True, runs=HASHED),
+        Tool('xargs -P2 xxhsum', lambda src, dst: each.format(src=src, dst=dst, command='-n200 xxhsum -H2'),
+             needs=('xxhsum',), runs=('digest',), version=('xxhsum', '--version')),
+        Tool('xargs -P2 -n1 xxhsum', lambda src, dst: each.format(src=src, dst=dst, command='-n1 xxhsum -H2'),
+             needs=('xxhsum',), runs=('digest-large',)),
+        Tool('b3sum', lambda src, dst: f'find {src} -type f -print0 | xargs -0 b3sum > {dst}/sums', needs=('b3sum',),
+             runs=('digest', 'digest-large'), version=('b3sum', '--version')),
+        Tool('hashdeep', lambda src, dst: f'hashdeep -c md5 -r {src} > {dst}/sums', needs=('hashdeep',),
+             runs=('digest', 'digest-large'), version=('hashdeep', '-V')),
+        Tool('floor: xargs -P2 cat',
+             lambda src, dst: f'find {src} -type f -print0 | xargs -0 -P2 -n200 cat > /dev/null', runs=('digest',)),
+        Tool('floor: fio, direct', lambda src, dst: fio.format(src=src, direct=1), needs=('fio',),
+             runs=('digest-large',), tells=FIO_TELLS, version=('fio', '--version')),
+        Tool('floor: fio, buffered', lambda src, dst: fio.format(src=src, direct=0), needs=('fio',),
+             runs=('digest-large',), tells=FIO_TELLS),
+    ]
+
+
+def comparing(drover):
+    """Those that compare two trees, contents and all."""
+    return [
+        Tool('drover', lambda src, dst: [drover, 'verify', '-q', src, dst], needs=(drover,), complete=True,
+             runs=COMPARED),
+        Tool('rsync -c -n', lambda src, dst: ['rsync', '-naHAX', '--delete', '-c', f'{src}/', f'{dst}/'],
+             needs=('rsync',), runs=COMPARED),
+        Tool('rclone check',
+             lambda src, dst: ['rclone', 'check', '--config', '/dev/null', '--links', '--checkers', '32', src, dst],
+             needs=('rclone',), runs=COMPARED),
+        Tool('diff -r', lambda src, dst: ['diff', '-rq', '--no-dereference', src, dst], needs=('diff',), runs=COMPARED,
+             version=('diff', '--version')),
+    ]
+
+
+def patching(drover):
+    """Those that bring a large file up to date, and what reading it once costs."""
+    rsync = ['rsync', '-aHAX']
+    return [
+        Tool('drover', lambda src, dst: [drover, 'sync', '-q', src, dst], needs=(drover,), complete=True,
+             runs=('pages',)),
+        Tool('drover --inplace', lambda src, dst: [drover, 'sync', '-q', '--inplace', src, dst], needs=(drover,),
+             complete=True, runs=('pages',)),
+        Tool('drover --no-manifest', lambda src, dst: [drover, 'sync', '-q', '--no-manifest', src, dst],
+             needs=(drover,), complete=True, runs=('pages',)),
+        Tool('rsync', lambda src, dst: [*rsync, f'{src}/', f'{dst}/'], needs=('rsync',), complete=True,
+             runs=('pages',)),
+        Tool('rsync --no-whole-file', lambda src, dst: [*rsync, '--no-whole-file', f'{src}/', f'{dst}/'],
+             needs=('rsync',), complete=True, runs=('pages',)),
+        Tool('rsync --no-whole-file --inplace',
+             lambda src, dst: [*rsync, '--no-whole-file', '--inplace', f'{src}/', f'{dst}/'], needs=('rsync',),
+             complete=True, runs=('pages',)),
+        Tool('floor: cat', lambda src, dst: f'cat {src}/database > /dev/null', runs=('pages',)),
+        Tool('floor: dd, direct',
+             lambda src, dst: ['dd', f'if={src}/database', 'of=/dev/null', 'bs=4M', 'iflag=direct'], runs=('pages',)),
+    ]
+
+
 def everything(drover, built, work):
     tools = [
         Tool('drover', lambda src, dst: [drover, 'sync', '-q', src, dst], needs=(drover,), complete=True,
@@ -77,7 +154,7 @@ def everything(drover, built, work):
         tools += [floor(program, threads, ('small', 'home', 'large')) for threads in (2, 8)]
         tools += [floor(program, 64, ('latency',))]
         tools += [floor_again(program, threads) for threads in (2, 8)]
-    return tools
+    return tools + hashing(drover) + comparing(drover) + patching(drover)
 
 
 def version(tool):

@@ -124,6 +124,35 @@ def sparse(root, scale):
         stream.truncate(size)
 
 
+def database(root, scale):
+    """One file of 2 GiB."""
+    make = Maker(6)
+    make.file(root / 'database', round(2 * GIB * scale))
+    make.age(root)
+
+
+def rewrite_pages(path, share, seed):
+    """New content for that share of a file's pages of 8 KiB, in place."""
+    chance = random.Random(seed)
+    count = os.path.getsize(path) // 8192
+    with open(path, 'r+b', buffering=0) as stream:
+        for page in sorted(chance.sample(range(count), max(1, int(count * share)))):
+            stream.seek(page * 8192)
+            stream.write(chance.randbytes(8192))
+    moment = EPOCH_NS + seed * 86400 * 10**9  # rsync looks at seconds only
+    os.utime(path, ns=(moment, moment))
+
+
+def million(root, scale):
+    """A million files of up to 200 bytes in 1,000 directories."""
+    make = Maker(7)
+    for folder in range(max(1, round(1000 * scale))):
+        place = root / f'top{folder // 100}' / f'dir{folder:04}'
+        place.mkdir(parents=True)
+        for file in range(1000):
+            (place / f'file{file:04}').write_bytes(NOISE[file:file + make.random.randrange(200)])
+
+
 def latency(root, scale):
     """2,000 files of 1 to 16 KiB in 100 directories, for the file system with latency."""
     make = Maker(5)
