@@ -14,6 +14,7 @@
 
 #include "base/fs.h"
 #include "engine/run.h"
+#include "engine/verify.h"
 
 /* From here on sharing blocks beats copying bytes. */
 #define CLONE_BYTES 65536u
@@ -87,6 +88,7 @@ static void write_small(struct dr_hand *hand, struct dr_item *item, const struct
 		return;
 	}
 	DR_ADD(&hand->tally, bytes_written, size);
+	dr_verify_note(hand, item, digest);
 	dr_report_change(&hand->run->report, item->dir, item->entry->name, diff, &item->want, NULL, digest);
 	dr_settled(hand, item, diff, place.path.text ? &place : NULL);
 	dr_path_finish(&place.path);

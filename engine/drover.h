@@ -12,6 +12,8 @@
 #include <sys/types.h>
 
 #include "base/err.h"
+#include "base/hasher.h"
+#include "manifest/manifest.h"
 
 struct dr_filter; /* walker/filter.h */
 struct dr_idmap;  /* base/idmap.h */
@@ -51,6 +53,7 @@ struct dr_sync_options {
 	bool ignore_existing;
 	bool update; /* skip files that are newer at the destination */
 	bool inplace;
+	bool whole_file; /* no deltas: a changed file is written anew */
 	bool no_hard_links;
 
 	bool no_owner, no_perms, no_times, no_acl, no_xattr;
@@ -61,6 +64,12 @@ struct dr_sync_options {
 	int max_delete_percent; /* of the destination's entries, -1: no limit */
 
 	const struct dr_filter *filter; /* NULL: everything. Borrowed. */
+
+	bool verify;   /* read what was copied again, from the disk, and compare */
+	bool no_moves; /* what was renamed at the source is copied and deleted */
+	const char
+	    *manifest; /* the index of the destination (manifest/index.h); NULL: in $XDG_STATE_HOME/drover */
+	bool no_manifest; /* keep none */
 
 	uint64_t bwlimit_bytes_per_s; /* 0: none */
 	enum dr_fsync fsync;
@@ -77,6 +86,47 @@ struct dr_change {
 	bool has_digest;   /* the content passed through drover */
 	bool digest_pages; /* of pages, not plain: see base/digest.h */
 	uint8_t digest[16];
+	const char *moved_from; /* it was renamed, from this path; else NULL */
+};
+
+/* Bytes of a file. */
+struct dr_range {
+	uint64_t offset_bytes, len_bytes;
+};
+
+/*
+ * What a comparison makes of an entry that is not as it should be. A directory
+ * that is missing, extra or moved is told once, without what is in it. Its mtime is told only
+ * if nothing that is told of its entries explains it.
+ */
+enum dr_class {
+	DR_CLASS_EDITED,     /* other content, and size or mtime tell so; or another type */
+	DR_CLASS_METADATA,   /* the content is right, other fields are not */
+	DR_CLASS_MISSING,    /* recorded (or at the source), and not there */
+	DR_CLASS_EXTRA,      /* there, and not recorded (or at the source) */
+	DR_CLASS_MOVED,      /* the same content, and inode where that can be told, under another path */
+	DR_CLASS_CORRUPT,    /* other content although size and mtime are the same */
+	DR_CLASS_UNREADABLE, /* the content can't be read */
+	DR_CLASS_COUNT,
+};
+
+/* "edited", "metadata", "missing", "extra", "moved", "corrupt", "unreadable". Static string. */
+const char *dr_class_name(enum dr_class class);
+/* The name of one bit of enum dr_field: "size", "mtime", "mode", ... Static string. */
+const char *dr_field_name(unsigned field);
+
+struct dr_finding {
+	enum dr_class class;
+	const char *path; /* relative to the root, raw bytes; a directory ends in '/' */
+	const char *from; /* MOVED: where it was */
+	unsigned fields;  /* enum dr_field: what differs */
+	uint64_t size_bytes;
+	const char *side; /* UNREADABLE: "source" or "destination" */
+	int error;        /* UNREADABLE: positive errno */
+	/* CORRUPT: what differs, as fine as the blocks; UNREADABLE: what can't be read. Empty: unknown, or all of it. */
+	const struct dr_range *ranges;
+	unsigned n_ranges;
+	bool more_ranges; /* than are told */
 };
 
 /* One entry that failed. The run goes on. */
@@ -97,10 +147,14 @@ struct dr_counts {
 	    bytes_done;        /* regular files settled: copied, linked or found equal; and their bytes */
 	uint64_t files_copied; /* content written */
 	uint64_t bytes_read, bytes_written;
-	uint64_t bytes_cloned; /* shared or copied by the file system itself */
-	uint64_t created;      /* entries of any type that were not there */
-	uint64_t updated;      /* entries whose content or metadata changed */
-	uint64_t linked;       /* hard links made */
+	uint64_t bytes_cloned;  /* shared or copied by the file system itself */
+	uint64_t bytes_matched; /* of changed files: as they were, and so not written */
+	uint64_t files_patched; /* of files_copied: those of which only what changed was written */
+	uint64_t moved;         /* renamed at the destination as at the source */
+	uint64_t verified;      /* files read again from the destination and found right */
+	uint64_t created;       /* entries of any type that were not there */
+	uint64_t updated;       /* entries whose content or metadata changed */
+	uint64_t linked;        /* hard links made */
 	uint64_t deleted;
 	uint64_t delete_skipped; /* for --max-delete, or because the directory had failures */
 	uint64_t failed;
@@ -141,6 +195,7 @@ struct dr_observer {
 	unsigned tick_ms;    /* how often tick() is called; 0: never */
 	void (*change)(void *context, const struct dr_change *change);
 	void (*failure)(void *context, const struct dr_failure *failure);
+	void (*finding)(void *context, const struct dr_finding *finding); /* check, verify, diff */
 	void (*note)(void *context, enum dr_note_level level, const char *text);
 	void (*tick)(void *context, const struct dr_progress *progress);
 };
@@ -153,6 +208,8 @@ enum dr_outcome {
 	DR_OUTCOME_IN_MOTION = 3, /* some source files kept changing */
 	DR_OUTCOME_LOSS = 4,      /* the destination could not hold everything */
 	DR_OUTCOME_FATAL = 5,     /* stopped before the end, or never started */
+	DR_OUTCOME_DIFFERS = 6,   /* a comparison found differences */
+	DR_OUTCOME_CORRUPT = 7,   /* among them silent corruption */
 };
 
 struct dr_summary {
@@ -180,3 +237,76 @@ int dr_sync_run(const struct dr_sync_options *options, const struct dr_observer 
  * finishes or undoes what is in flight and returns. Resume with the same call.
  */
 void dr_sync_stop(int signal);
+
+/* ---- manifests and verification ---------------------------------------------------- */
+
+/* What dr_scan_run() does with the tree that it reads. */
+enum dr_scan_kind {
+	DR_SCAN_CREATE, /* writes a manifest of it */
+	DR_SCAN_CHECK,  /* compares it with a manifest */
+	DR_SCAN_VERIFY, /* compares it with another tree */
+};
+
+struct dr_scan_options {
+	enum dr_scan_kind kind;
+	const char *tree; /* NULL with CHECK: the path in the manifest */
+	const char
+	    *other; /* VERIFY: the tree that should be equal (tree is the source, other the destination) */
+	const char *manifest; /* CREATE, CHECK: the file */
+
+	/* CREATE. The file appears when it is complete; until then it is FILE.part, from which a killed run goes on. */
+	bool update;  /* there is FILE: read again only what changed since */
+	bool restart; /* forget an unfinished FILE.part */
+	bool force;   /* CREATE without update: replace a FILE that is there */
+	/* 0: as FILE has it, with update; else chosen. */
+	enum dr_hash hash;
+	unsigned parts;       /* enum dr_part: what the root digest is made of */
+	uint64_t block_bytes; /* least size of blocks, a power of two from 8 KiB to 16 MiB */
+
+	unsigned ignore; /* CHECK, VERIFY: enum dr_field bits that are not compared */
+	bool one_file_system;
+	const struct dr_filter *filter; /* NULL: everything. Borrowed. */
+	bool idle;                      /* the lowest priority for processor and disk */
+	uint64_t bwlimit_bytes_per_s;   /* 0: none */
+	enum dr_io io;
+	unsigned jobs; /* 0: chosen */
+};
+
+struct dr_scan_summary {
+	enum dr_outcome outcome; /* EQUAL, FAILED (incomplete), DIFFERS, CORRUPT, IN_MOTION, FATAL */
+	struct dr_counts counts; /* files_done, bytes_done: read or trusted; failed: could not be looked at */
+	uint64_t classes[DR_CLASS_COUNT];
+	bool resumed;                          /* CREATE went on with an unfinished manifest */
+	uint64_t trusted_files, trusted_bytes; /* not read, because they are as recorded */
+	char root[2 * DR_HASH_MAX_BYTES + 1];  /* CREATE: the root digest in hexadecimal */
+	double elapsed_s;
+	int signal;
+	const char *io;
+	unsigned jobs;
+	uint64_t peak_memory_bytes;
+};
+
+/* As dr_sync_run(): blocks, has threads of its own, 0 or -errno with words. dr_sync_stop() stops it too. */
+int dr_scan_run(const struct dr_scan_options *options, const struct dr_observer *observer,
+		struct dr_scan_summary *ret_summary, struct dr_err *err);
+
+/* What `drover manifest info` shows. An unfinished FILE.part is taken where there is no FILE. */
+struct dr_manifest_info {
+	struct dr_manifest_header header; /* manifest/manifest.h; root: over `parts` as asked for */
+	uint64_t file_bytes;              /* of the manifest itself */
+	bool intact;                      /* counts and root digest are what the entries give */
+};
+/* parts 0: as recorded. Reads all entries. 0 or -errno with words. */
+int dr_manifest_read_info(const char *path, unsigned parts, struct dr_manifest_info *ret, struct dr_err *err);
+
+/* Compares two manifests: findings to the observer, classes[] filled. The outcome, or -errno with words. */
+int dr_manifest_diff(const char *a, const char *b, unsigned ignore, const struct dr_observer *observer,
+		     uint64_t classes[DR_CLASS_COUNT], struct dr_err *err);
+
+enum dr_export { DR_EXPORT_XXHSUM, DR_EXPORT_JSONL, DR_EXPORT_SQLITE, DR_EXPORT_CSV };
+/*
+ * Writes all of a manifest to `out`, a path, or NULL for stdout (not SQLite, which needs a path, and a new one).
+ * -errno with words. *ret_left_out: entries that the format can't say (xxhsum: files without an XXH3-128).
+ */
+int dr_manifest_export(const char *manifest, enum dr_export format, const char *out, uint64_t *ret_left_out,
+		       struct dr_err *err);

@@ -14,6 +14,8 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include "engine/spool.h"
+
 #define UNIT_BYTES 32u
 #define GROW_BYTES ((size_t)1 << 20)
 #define RESERVE_BYTES ((size_t)1 << 37) /* 2^32 units: address space, not memory */
@@ -42,7 +44,7 @@ struct table {
 struct dr_links {
 	pthread_mutex_t lock; /* guards everything */
 	char *arena;
-	int fd; /* -1: anonymous memory */
+	int fd; /* negative: anonymous memory */
 	size_t size_bytes;
 	uint64_t used_units;
 	ref free_list[SIZE_CLASSES];
@@ -57,20 +59,9 @@ static void *at(const struct dr_links *l, ref r)
 	return l->arena + (size_t)r * UNIT_BYTES;
 }
 
-static int temporary_file(void)
-{
-	const char *dirs[] = {getenv("TMPDIR"), "/var/tmp", "/tmp"};
-	for (size_t i = 0; i < sizeof dirs / sizeof dirs[0]; i++) {
-		int fd = dirs[i] ? open(dirs[i], O_TMPFILE | O_RDWR | O_CLOEXEC, 0600) : -1;
-		if (fd >= 0)
-			return fd;
-	}
-	return -1;
-}
-
 static int map_arena(struct dr_links *l)
 {
-	l->fd = temporary_file();
+	l->fd = dr_spool_file();
 	int flags = l->fd >= 0 ? MAP_SHARED : MAP_PRIVATE | MAP_ANONYMOUS;
 	l->arena = mmap(NULL, RESERVE_BYTES, PROT_READ | PROT_WRITE, flags | MAP_NORESERVE, l->fd, 0);
 	if (l->arena == MAP_FAILED) {

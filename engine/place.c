@@ -110,6 +110,8 @@ static void look_for_inherited(struct dr_hand *hand, struct dr_dir *dir, int fd)
 
 static bool open_old(struct dr_hand *hand, struct dr_dir *dir)
 {
+	struct dr_meta now;
+	dr_moves_take(hand->run, dir->dst_meta.ino);
 	int fd = pin_old(hand, dir);
 	if (fd < 0) {
 		dir->dst_state = DR_DST_NONE;
@@ -121,6 +123,9 @@ static bool open_old(struct dr_hand *hand, struct dr_dir *dir)
 		look_for_inherited(hand, dir, fd);
 	if (rc == 0)
 		rc = list_names(hand, dir, fd);
+	/* What was moved away from it before it was listed has moved its time. */
+	if (rc == 0 && atomic_load(&hand->run->moves.any) && dr_fs_stat(fd, "", &now) == 0)
+		dir->dst_meta.mtime = now.mtime;
 	dr_dir_unpin(&hand->run->dirs, dir, DR_DST);
 	if (rc < 0) {
 		dr_names_destroy(dir->names);
@@ -243,16 +248,19 @@ static bool make_new(struct dr_hand *hand, struct dr_dir *dir, bool small)
 	return true;
 }
 
-bool dr_place_prepare(struct dr_hand *hand, struct dr_dir *dir, bool small)
+static bool prepare(struct dr_hand *hand, struct dr_dir *dir, bool small)
 {
 	switch (dir->dst_state) {
 	case DR_DST_OLD:
 		return open_old(hand, dir);
 	case DR_DST_MISSING:
+		if (dr_moves_dir(hand, dir))
+			return open_old(hand, dir);
 		if (!hand->run->options->dry_run)
 			return make_new(hand, dir, small && dir->parent);
 		dir->dst_state = DR_DST_NONE;
-		report_new(hand, dir);
+		if (!hand->run->delete_only)
+			report_new(hand, dir);
 		return true;
 	default:
 		/* The root, made before the walk or only said to be made. */
@@ -260,6 +268,14 @@ bool dr_place_prepare(struct dr_hand *hand, struct dr_dir *dir, bool small)
 			report_new(hand, dir);
 		return true;
 	}
+}
+
+bool dr_place_prepare(struct dr_hand *hand, struct dr_dir *dir, bool small)
+{
+	if (!prepare(hand, dir, small))
+		return false;
+	dr_moves_note_dir(hand, dir);
+	return true;
 }
 
 void dr_place_publish(struct dr_hand *hand, struct dr_dir *dir)

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * What a run leaves for the next one: the index of the destination
- * (manifest/index.h). Opened when it is first of use, so that a run that finds
- * everything equal never touches it; made durable only after the destination is,
- * so that it never knows of content that a crash has taken.
+ * (manifest/index.h). Opened when it is first of use, and written only if something
+ * changed; made durable only after the destination is, so that it never knows of
+ * content that a crash has taken.
  */
 #pragma once
 

@@ -15,6 +15,7 @@
 
 #include "base/fs.h"
 #include "engine/names.h"
+#include "engine/redo.h"
 #include "engine/run.h"
 
 /* Unlinks; immutable and append-only flags that forbid it are taken away. */
@@ -106,6 +107,11 @@ static void remove_run(struct dr_task *task, struct dr_worker *worker);
 static void push_subtree(struct dr_hand *hand, struct dr_dir *dir, const char *name, const char *temp,
 			 const struct dr_meta *meta, bool quiet)
 {
+	struct dr_meta now;
+	/* It may have been moved away since it was looked at. dir is pinned. */
+	if (dr_moves_take(hand->run, meta->ino) &&
+	    dr_fs_stat(dir->side[DR_DST].fd, *temp ? temp : name, &now) == -ENOENT)
+		return;
 	struct dr_dir *child = dr_dir_create(dir, name, strlen(name));
 	if (!child) {
 		dr_fail(hand, dir, name, DR_DST, "delete", -ENOMEM);
@@ -129,6 +135,9 @@ static void remove_entry(struct dr_hand *hand, struct dr_dir *dir, int dst_fd, c
 			 uint8_t d_type, bool quiet)
 {
 	struct dr_meta meta;
+	if (hand->run->options->dry_run && dr_fs_stat(dst_fd, name, &meta) == 0 &&
+	    dr_moves_gone(hand->run, meta.ino))
+		return;
 	if (d_type != DT_DIR && d_type != DT_UNKNOWN) {
 		remove_leaf(hand, dir, dst_fd, name);
 		return;
@@ -148,9 +157,8 @@ static void remove_entry(struct dr_hand *hand, struct dr_dir *dir, int dst_fd, c
 		push_subtree(hand, dir, name, "", &meta, quiet);
 }
 
-/* False: the filter protects it. */
-static bool remove_if_extra(struct dr_hand *hand, struct dr_dir *dir, int dst_fd, const char *name,
-			    uint8_t d_type)
+bool dr_remove_if_extra(struct dr_hand *hand, struct dr_dir *dir, int dst_fd, const char *name,
+			uint8_t d_type)
 {
 	struct dr_meta meta;
 	if (d_type == DT_UNKNOWN) {
@@ -219,9 +227,11 @@ static void remove_run(struct dr_task *task, struct dr_worker *worker)
 	for (size_t at = 0; dr_fs_next(listing, (size_t)filled, &at, &n) && !stopped(hand->run, dir);) {
 		if (!dir->quiet)
 			atomic_fetch_add_explicit(&hand->run->dst_seen, 1, memory_order_relaxed);
+		else if (n.type == DT_REG)
+			dr_moves_forget(hand->run, n.ino, NULL);
 		if (dir->quiet)
 			remove_entry(hand, dir, fd, n.name, n.type, true);
-		else if (!remove_if_extra(hand, dir, fd, n.name, n.type))
+		else if (!dr_remove_if_extra(hand, dir, fd, n.name, n.type))
 			atomic_store(&dir->failed, true); /* it stays, and the directory with it */
 	}
 	free(listing);
@@ -241,6 +251,8 @@ void dr_remove_finish(struct dr_hand *hand, struct dr_dir *dir)
 		return;
 	}
 	int rc = 0;
+	if (!dir->quiet)
+		dr_moves_forget(hand->run, dir->side[DR_DST].ino, NULL);
 	if (dir->quiet || !only_looks(hand->run)) {
 		int fd = dr_dir_pin(&hand->run->dirs, parent, DR_DST);
 		rc = fd;
@@ -328,14 +340,23 @@ void dr_remove_leftover(struct dr_hand *hand, struct dr_dir *dir, int dst_fd, co
 		push_subtree(hand, dir, name, "", &meta, true);
 		return;
 	}
-	int rc = unlink_hard(dst_fd, name, false);
+	bool redo = dr_temp_is_redo(name, strlen(name));
+	int rc = redo ? dr_redo_recover(dst_fd, name, hand->run->options->fsync != DR_FSYNC_NONE)
+		      : unlink_hard(dst_fd, name, false);
 	if (rc < 0 && rc != -ENOENT)
-		dr_fail(hand, dir, name, DR_DST, "sweep", rc);
+		dr_fail(hand, dir, name, DR_DST, redo ? "complete" : "sweep", rc);
 	else
 		DR_ADD(&hand->tally, swept, 1);
 }
 
 /* ---- what the source has not ---------------------------------------------------- */
+
+static void remove_unless_held(struct dr_hand *hand, struct dr_dir *dir, int dst_fd, const char *name,
+			       uint8_t d_type)
+{
+	if (!dr_moves_hold(hand, dir, dst_fd, name, d_type))
+		dr_remove_if_extra(hand, dir, dst_fd, name, d_type);
+}
 
 /* The names were too many to keep: list them again, and ask the source for each. */
 static int remove_by_asking(struct dr_hand *hand, struct dr_dir *dir, int src_fd, int dst_fd)
@@ -350,7 +371,7 @@ static int remove_by_asking(struct dr_hand *hand, struct dr_dir *dir, int src_fd
 			if (dr_temp_is(n.name, n.len) || (!dir->parent && !strcmp(n.name, DR_MARKER_NAME)))
 				continue;
 			if (dr_fs_stat(src_fd, n.name, &meta) == -ENOENT)
-				remove_if_extra(hand, dir, dst_fd, n.name, n.type);
+				remove_unless_held(hand, dir, dst_fd, n.name, n.type);
 		}
 	return (int)filled;
 }
@@ -362,9 +383,12 @@ static int remove_pinned(struct dr_hand *hand, struct dr_dir *dir, int dst_fd)
 	if (!dir->names_big) {
 		for (size_t at = 0;
 		     dr_names_unmarked(dir->names, &at, &name, &d_type) && !dr_stopped(hand->run);)
-			remove_if_extra(hand, dir, dst_fd, name, d_type);
+			remove_unless_held(hand, dir, dst_fd, name, d_type);
 		return 0;
 	}
+	/* What was moved away meanwhile is not listed any more. */
+	if (atomic_load(&hand->run->moves.any))
+		atomic_store(&dir->touched, true);
 	int src_fd = dr_dir_pin(&hand->run->dirs, dir, DR_SRC);
 	if (src_fd < 0)
 		return src_fd;

@@ -9,8 +9,13 @@
  *   copy.c     a small file, in one piece                          both
  *   xfer.c     a large file, in blocks, by several workers         both
  *   place.c    directories at the destination: made, listed, done  destination
+ *   delta.c    which blocks of a file that is there have changed
+ *   redo.c     changes staged beside a file, then applied to it
  *   put.c      a new version under a temporary name, then renamed
  *   remove.c   deletes what the source does not have
+ *   moves.c    what was renamed at the source is renamed; moves_later.c: what waits for that
+ *   remember.c what the next run is told: the index
+ *   verify.c   reads again what was written
  *   sync.c     wires these to threads; owns the run
  */
 #pragma once
@@ -29,7 +34,10 @@
 #include "engine/dir.h"
 #include "engine/drover.h"
 #include "engine/links.h"
+#include "engine/listing.h"
 #include "engine/marker.h"
+#include "engine/moves.h"
+#include "engine/remember.h"
 #include "engine/report.h"
 #include "engine/scout.h"
 #include "engine/temp.h"
@@ -37,12 +45,10 @@
 
 /* A file up to this size is read whole into the worker's buffer before anything is created for it. */
 #define DR_SMALL_BYTES ((size_t)256 << 10)
-/* Buffer for one listing: about 2,000 names. */
-#define DR_LISTING_BYTES ((size_t)64 << 10)
-#define DR_BATCH_ENTRIES 256u
 /* Tries before a source file counts as always in motion. */
 #define DR_TRIES 4
 
+struct dr_verify;
 struct dr_xfer;
 
 /* What one worker has for itself. */
@@ -63,8 +69,11 @@ struct dr_run {
 	struct dr_dirs dirs;
 	struct dr_devices devices;
 	struct dr_links *links;
+	struct dr_verify *verify; /* NULL: not asked for */
 	struct dr_rate rate;
 	struct dr_marker marker;
+	struct dr_memory memory;
+	struct dr_moves moves;
 	pthread_mutex_t change_lock; /* one dr_begin_change() at a time */
 	struct dr_blocks blocks;
 	struct dr_scout scout;
@@ -74,14 +83,15 @@ struct dr_run {
 	struct dr_hand *hands;
 	unsigned n_hands;
 
-	unsigned what;      /* DR_ATTR_BIT: the attributes that the options ask for */
-	mode_t umask;       /* of whoever called, for --no-perms */
-	bool privileged;    /* effective user 0 */
-	bool src_has_flags; /* FS_IOC_GETFLAGS works at the source */
-	bool remote;        /* either side is a network file system or FUSE */
-	bool same_server;   /* one NFS server has both */
-	bool delete_only;   /* the second pass of --max-delete=N% */
-	bool count_deletes; /* its first pass: nothing is deleted yet */
+	unsigned what;          /* DR_ATTR_BIT: the attributes that the options ask for */
+	mode_t umask;           /* of whoever called, for --no-perms */
+	bool privileged;        /* effective user 0 */
+	bool src_has_flags;     /* FS_IOC_GETFLAGS works at the source */
+	bool remote;            /* either side is a network file system or FUSE */
+	bool same_server;       /* one NFS server has both */
+	bool dst_server_copies; /* the destination is on NFS 4.2: copy_file_range() moves no data here */
+	bool delete_only;       /* the second pass of --max-delete=N% */
+	bool count_deletes;     /* its first pass: nothing is deleted yet */
 	uint64_t src_dev, src_ino, dst_dev, dst_ino; /* of the roots */
 	int dst_fd;    /* of the destination's, open to the end: root may be made anew */
 	gid_t *groups; /* ours */
@@ -116,6 +126,7 @@ struct dr_item {
 	bool direct;                  /* the directory is staged: its entries get their own names at once */
 	bool again;                   /* had to wait for the first of its hard links */
 	bool first_link;              /* others will be linked to it */
+	uint64_t origin;              /* see moves.c; 0: not known yet */
 	bool exists;                  /* the name is there at the destination: */
 	struct dr_meta have;
 	struct dr_meta want; /* the source's metadata with owners mapped */
@@ -124,6 +135,12 @@ struct dr_item {
 static inline bool dr_stopped(const struct dr_run *run)
 {
 	return atomic_load_explicit(run->stop, memory_order_relaxed) != 0;
+}
+
+/* Was it surely on disk before the crash that an earlier run's marker tells of? */
+static inline bool dr_trusted(const struct dr_run *run, const struct dr_meta *have)
+{
+	return !run->distrust || dr_time_cmp(have->ctime, run->distrust_since) < 0;
 }
 
 /* ---- sync.c ----------------------------------------------------------------- */
@@ -235,6 +252,9 @@ void dr_place_finish(struct dr_hand *hand, struct dr_dir *dir);
 
 /* ---- remove.c --------------------------------------------------------------- */
 
+/* Deletes `name`, which the source has not. False: the filter protects it. */
+bool dr_remove_if_extra(struct dr_hand *hand, struct dr_dir *dir, int dst_fd, const char *name,
+			uint8_t d_type);
 /* Deletes what dir has at the destination and the source has not, as far as the options allow. */
 void dr_remove_extra(struct dr_hand *hand, struct dr_dir *dir);
 /* A directory `name` that is not empty is to make way for something else: may it, within --max-delete? */

@@ -16,11 +16,13 @@
 #include "engine/names.h"
 #include "engine/run.h"
 
-/* One more name of an inode whose first name is not in place yet. */
+/* One more name of an inode whose first name is not in place yet; or what else has to wait. */
 struct follower {
 	struct dr_link_wait wait; /* first: what dr_links hands out is cast back */
 	struct dr_task task;
 	struct dr_dir *dir;
+	bool is_link; /* else it waits to be moved, or for what has its name to be moved away: */
+	bool moved;   /* in a dry run, it would have been by now */
 	struct dr_entry entry;
 	char name[];
 };
@@ -100,6 +102,7 @@ void dr_settled(struct dr_hand *hand, const struct dr_item *item, const struct d
 		DR_ADD(tally, created, 1);
 	else if (diff->bits)
 		DR_ADD(tally, updated, 1);
+	dr_moves_note_file(hand, item, diff);
 	if (item->first_link && place)
 		settle_link(hand, item, place);
 	else if (item->first_link)
@@ -195,6 +198,8 @@ static int settle_difference(struct dr_hand *hand, const struct dr_item *item, c
 	if (!(diff->bits & DR_CHANGE_TIME))
 		what &= ~DR_ATTR_BIT(DR_ATTR_TIME);
 	int rc = run->options->dry_run ? 0 : change_metadata(hand, item, &want, what);
+	if (dr_is_file(&want) && !run->options->dry_run)
+		dr_remember_touch(hand, &item->have, item->dst_fd, item->entry->name);
 	if (rc == 0)
 		report(hand, item, diff, target);
 	return rc;
@@ -230,6 +235,24 @@ static void settle_metadata(struct dr_hand *hand, const struct dr_item *item, co
 
 /* ---- hard links ------------------------------------------------------------------ */
 
+/* It may have waited for long. False: it is gone, or something else has its name. */
+static bool look_again(struct dr_hand *hand, struct follower *f, struct dr_item *item)
+{
+	struct dr_meta now;
+	int rc = dr_fs_stat(item->src_fd, f->entry.name, &now);
+	if (rc < 0 && rc != -ENOENT) {
+		dr_fail(hand, f->dir, f->entry.name, DR_SRC, "stat", rc);
+		return false;
+	}
+	if (rc < 0 || !dr_same_type(&now, &f->entry.meta)) {
+		DR_ADD(&hand->tally, vanished, 1);
+		return false;
+	}
+	f->entry.meta = item->want = now;
+	dr_source_map(hand, &item->want);
+	return true;
+}
+
 static void run_follower(struct dr_task *task, struct dr_worker *worker)
 {
 	struct follower *f = (struct follower *)((char *)task - offsetof(struct follower, task));
@@ -239,7 +262,7 @@ static void run_follower(struct dr_task *task, struct dr_worker *worker)
 	hand->worker = worker;
 	/* As good as cancelled, unless the directory is there to work in. */
 	struct dr_item item = {
-	    .dir = dir, .entry = &f->entry, .src_fd = -ECANCELED, .dst_fd = -1, .again = true};
+	    .dir = dir, .entry = &f->entry, .src_fd = -ECANCELED, .dst_fd = -1, .again = f->is_link};
 	item.want = f->entry.meta;
 	dr_source_map(hand, &item.want);
 	if (dir->dst_state != DR_DST_NONE || run->options->dry_run) {
@@ -248,15 +271,19 @@ static void run_follower(struct dr_task *task, struct dr_worker *worker)
 			item.dst_fd = dr_dir_pin(&run->dirs, dir, DR_DST);
 	}
 	if (item.src_fd >= 0 && (item.dst_fd >= 0 || run->options->dry_run)) {
-		item.exists = item.dst_fd >= 0 && dr_fs_stat(item.dst_fd, f->entry.name, &item.have) == 0;
-		settle_looked_at(hand, &item);
+		item.exists = item.dst_fd >= 0 && dr_fs_stat(item.dst_fd, f->entry.name, &item.have) == 0 &&
+			      !dr_moves_gone(run, item.have.ino);
+		if (f->moved && run->options->dry_run)
+			settle_unchanged(hand, &item, &(struct dr_diff){0});
+		else if (f->is_link || look_again(hand, f, &item))
+			settle_looked_at(hand, &item);
 	} else {
 		dr_fail(hand, dir, f->entry.name, DR_DST, "open directory",
 			item.src_fd < 0 ? item.src_fd : item.dst_fd);
 		/* It is one of those that are counted as waiting: take its turn, and let the next go on. */
 		struct dr_link_place place = {0};
-		if (dr_links_claim(run->links, &f->entry.meta, DR_LINK_AGAIN, &f->wait, &place) ==
-		    DR_LINK_FIRST)
+		if (f->is_link && dr_links_claim(run->links, &f->entry.meta, DR_LINK_AGAIN, &f->wait,
+						 &place) == DR_LINK_FIRST)
 			wake_followers(hand, &f->entry.meta, NULL);
 		dr_path_finish(&place.path);
 	}
@@ -274,6 +301,8 @@ static struct follower *make_follower(const struct dr_item *item)
 	if (!f)
 		return NULL;
 	f->task = (struct dr_task){.run = run_follower};
+	f->is_link = item->again;
+	f->moved = false;
 	f->dir = item->dir;
 	f->entry = *item->entry;
 	memcpy(f->name, item->entry->name, item->entry->name_len + 1u);
@@ -365,6 +394,7 @@ static bool settle_hard_link(struct dr_hand *hand, struct dr_item *item)
 	struct follower *f = make_follower(item);
 	if (!f)
 		return false;
+	f->is_link = true;
 	atomic_fetch_add(&item->dir->pending, 1);
 	int claim = dr_links_claim(run->links, &item->entry->meta, how_to_claim(item), &f->wait, &place);
 	if (claim == DR_LINK_WAIT)
@@ -383,11 +413,6 @@ static bool settle_hard_link(struct dr_hand *hand, struct dr_item *item)
 }
 
 /* ---- by type -------------------------------------------------------------------- */
-
-static bool trusted(const struct dr_run *run, const struct dr_meta *have)
-{
-	return !run->distrust || dr_time_cmp(have->ctime, run->distrust_since) < 0;
-}
 
 /* Does the file at the destination have the content? 1, 0 or -errno, reported. */
 static int same_content(struct dr_hand *hand, const struct dr_item *item, struct dr_diff *diff)
@@ -413,7 +438,7 @@ static int same_content(struct dr_hand *hand, const struct dr_item *item, struct
 	/* Two names of one file here that are two files at the source. */
 	if (have->nlink > 1 && !o->no_hard_links && !dr_links_keep(run->links, have, &item->entry->meta))
 		return 0;
-	if (!trusted(run, have))
+	if (!dr_trusted(run, have))
 		return 0;
 	if (o->checksum) {
 		enum dr_side side;
@@ -440,6 +465,44 @@ static unsigned metadata_bits(struct dr_hand *hand, const struct dr_item *item)
 			    holds->flags_mask & DR_FLAGS_STATX);
 }
 
+/* Until all was walked. False: it can't. */
+static bool wait_for_moves(struct dr_hand *hand, struct dr_item *item)
+{
+	struct follower *f = make_follower(item);
+	dr_moves_identify(hand->run, item);
+	atomic_fetch_add(&item->dir->pending, 1);
+	if (f && dr_moves_wait(hand->run, &f->task, item->dir, f->name, item, &f->moved))
+		return true;
+	atomic_fetch_sub(&item->dir->pending, 1); /* never the last: the caller is pending too */
+	free(f);
+	/* A directory that has the name is to be replaced now, unless it has just been moved away. */
+	if (dr_is_dir(&item->have) && dr_moves_take(hand->run, item->have.ino))
+		item->exists = dr_fs_stat(item->dst_fd, item->entry->name, &item->have) == 0;
+	return false;
+}
+
+/* It is to be copied, unless it can be moved from elsewhere. True: it was, or waits for that. */
+static bool settle_moved(struct dr_hand *hand, struct dr_item *item, struct dr_diff *diff, int *ret_same)
+{
+	int moved = dr_moves_file(hand, item);
+	struct follower *f = moved == -EAGAIN ? make_follower(item) : NULL;
+	if (f) {
+		atomic_fetch_add(&item->dir->pending, 1);
+		dr_dir_defer(hand, item->dir, &f->task);
+		return true;
+	}
+	if (moved == -EBUSY && wait_for_moves(hand, item))
+		return true;
+	if (moved <= 0)
+		return false;
+	*diff = (struct dr_diff){.checksum = hand->run->options->checksum};
+	if (hand->run->options->dry_run)
+		settle_unchanged(hand, item, diff);
+	else
+		*ret_same = same_content(hand, item, diff);
+	return hand->run->options->dry_run;
+}
+
 static void settle_file(struct dr_hand *hand, struct dr_item *item)
 {
 	const struct dr_sync_options *o = hand->run->options;
@@ -451,6 +514,8 @@ static void settle_file(struct dr_hand *hand, struct dr_item *item)
 		return;
 	}
 	int same = same_type ? same_content(hand, item, &diff) : 0;
+	if (same == 0 && settle_moved(hand, item, &diff, &same))
+		return;
 	if (same < 0) {
 		dr_unsettled(hand, item);
 		return;
@@ -459,7 +524,7 @@ static void settle_file(struct dr_hand *hand, struct dr_item *item)
 		settle_metadata(hand, item, NULL);
 		return;
 	}
-	diff.bits |= same_type ? metadata_bits(hand, item) : DR_CHANGE_NEW;
+	diff.bits |= item->exists && dr_is_file(&item->have) ? metadata_bits(hand, item) : DR_CHANGE_NEW;
 	diff.transfer = true;
 	dr_copy_file(hand, item, diff);
 }
@@ -538,6 +603,9 @@ static void settle_node(struct dr_hand *hand, struct dr_item *item)
 		settle_metadata(hand, item, is_link ? target : NULL);
 		return;
 	}
+	if (item->exists && !same_type && want->nlink == 1 && dr_moves_displaces(hand, &item->have, 0) &&
+	    wait_for_moves(hand, item))
+		return;
 	if (!hand->run->options->dry_run && dr_begin_change(hand, item->dir) < 0) {
 		dr_unsettled(hand, item);
 		return;
@@ -585,6 +653,9 @@ static void settle_dir(struct dr_hand *hand, struct dr_item *item)
 	}
 	atomic_fetch_add(&item->dir->pending, 1);
 	atomic_fetch_add(&run->listings, 1);
+	if (child->replaces && dr_moves_displaces(hand, &item->have, 0) &&
+	    dr_moves_wait(run, &child->task, item->dir, child->name, item, NULL))
+		return;
 	dr_dir_defer(hand, item->dir, &child->task);
 }
 
@@ -594,6 +665,10 @@ static void settle_looked_at(struct dr_hand *hand, struct dr_item *item)
 {
 	const struct dr_meta *want = &item->want;
 	struct dr_run *run = hand->run;
+	/* A directory that has its name may be moved away at any moment. */
+	if (item->exists && dr_is_dir(&item->have) && dr_moves_displaces(hand, &item->have, 0) &&
+	    wait_for_moves(hand, item))
+		return;
 	if (run->count_deletes && item->exists && dr_is_dir(&item->have)) {
 		dr_remove_count(hand, item->dst_fd,
 				item->entry->name); /* done in the second pass, if that may be */
@@ -645,7 +720,7 @@ static int look_at_counterpart(struct dr_hand *hand, struct dr_item *item)
 		dr_fail(hand, dir, e->name, DR_DST, "stat", rc);
 		return rc;
 	}
-	item->exists = rc == 0;
+	item->exists = rc == 0 && !dr_moves_gone(hand->run, item->have.ino);
 	return 0;
 }
 
@@ -655,6 +730,13 @@ void dr_settle(struct dr_hand *hand, struct dr_dir *dir, struct dr_entry *e, int
 	struct dr_item item = {
 	    .dir = dir, .entry = e, .src_fd = src_fd, .dst_fd = dst_fd, .direct = dir->stage[0] != 0};
 	/* A source that is a destination itself may hold what another run is making. */
+	if (dr_temp_is_redo(e->name, e->name_len)) {
+		dr_fail_words(
+		    hand, dir, e->name, DR_SRC, "read",
+		    "a sync to this tree was cut off while it changed a file here, which may be a mix "
+		    "of old and new: run that sync again first");
+		return;
+	}
 	if (dr_temp_is(e->name, e->name_len) || (!dir->parent && !strcmp(e->name, DR_MARKER_NAME)))
 		return;
 	int rc = dr_fs_stat(src_fd, e->name, &e->meta);

@@ -20,36 +20,18 @@
 #include <unistd.h>
 
 #include "base/fs.h"
+#include "engine/jobs.h"
 #include "engine/last.h"
 #include "engine/roots.h"
 #include "engine/run.h"
+#include "engine/ticker.h"
+#include "engine/verify.h"
 
-/*
- * Workers, where the user does not say. On a local disk enough to keep a queue
- * in front of it while both cores copy; where each operation is a round trip,
- * enough round trips at once. See docs/architecture.md for the measurements.
- */
-#define JOBS_LOCAL 8u
-#define JOBS_REMOTE 64u
-#define JOBS_MOST 1024u
-/* Descriptors kept for what is not counted: standard ones, log, devices, sockets. */
-#define FDS_SPARE 20u
-/* What one worker may hold beside directories: source and destination file, a ring, one to pass. */
-#define FDS_PER_WORKER 4u
-#define FDS_WANTED 65536u
-#define BLOCKS_MOST 32u
 #define CHECKPOINT_S 60
 /* So many writes in a row without space: the destination is full, not one file too large. */
 #define NO_SPACE_MOST 8u
 /* Or so many in all: small ones still fit now and then. */
 #define NO_SPACE_EVER 64u
-
-static atomic_int stop_request;
-
-void dr_sync_stop(int signal)
-{
-	atomic_store(&stop_request, signal);
-}
 
 /* ---- errors --------------------------------------------------------------------- */
 
@@ -174,46 +156,13 @@ int dr_begin_change(struct dr_hand *hand, struct dr_dir *dir)
 
 /* ---- setting up ----------------------------------------------------------------------- */
 
-static unsigned raise_fd_limit(void)
-{
-	struct rlimit limit;
-	if (getrlimit(RLIMIT_NOFILE, &limit) < 0)
-		return 1024;
-	if (limit.rlim_cur < FDS_WANTED && limit.rlim_cur < limit.rlim_max) {
-		struct rlimit more = limit;
-		more.rlim_cur = limit.rlim_max < FDS_WANTED ? limit.rlim_max : FDS_WANTED;
-		if (setrlimit(RLIMIT_NOFILE, &more) == 0)
-			limit = more;
-	}
-	return limit.rlim_cur < FDS_WANTED ? (unsigned)limit.rlim_cur : FDS_WANTED;
-}
-
-/* How many workers, and how many directories stay open, with so many descriptors. */
-static void choose_jobs(struct dr_run *run)
-{
-	unsigned fds = raise_fd_limit(), wanted = run->options->jobs;
-	if (!wanted)
-		wanted = run->remote ? JOBS_REMOTE : JOBS_LOCAL;
-	if (wanted > JOBS_MOST)
-		wanted = JOBS_MOST;
-	unsigned usable = fds > FDS_SPARE + 16 ? fds - FDS_SPARE : 16;
-	/* Half for the workers' files, half for directories. */
-	unsigned most = usable / 2 / FDS_PER_WORKER;
-	run->n_hands = wanted < most ? wanted : most ? most : 1;
-	if (run->n_hands < wanted)
-		dr_report_note(&run->report, DR_NOTE_INFO,
-			       "%u workers, not %u: the limit of open files is %u", run->n_hands, wanted,
-			       fds);
-	dr_dirs_init(&run->dirs, usable - run->n_hands * FDS_PER_WORKER);
-}
-
 static int make_hands(struct dr_run *run)
 {
 	run->hands = aligned_alloc(64, run->n_hands * sizeof *run->hands);
 	if (!run->hands)
 		return -ENOMEM;
 	memset(run->hands, 0, run->n_hands * sizeof *run->hands);
-	void *contexts[JOBS_MOST];
+	void *contexts[DR_JOBS_MOST];
 	for (unsigned i = 0; i < run->n_hands; i++) {
 		struct dr_hand *h = &run->hands[i];
 		h->run = run;
@@ -256,20 +205,6 @@ static unsigned wanted_attributes(const struct dr_sync_options *o)
 	if (o->no_xattr)
 		what &= ~DR_ATTR_BIT(DR_ATTR_XATTR);
 	return what;
-}
-
-static int make_aio(struct dr_run *run, struct dr_err *err)
-{
-	static const enum dr_aio_want wants[] = {
-	    [DR_IO_AUTO] = DR_AIO_WANT_AUTO,
-	    [DR_IO_URING] = DR_AIO_WANT_URING,
-	    [DR_IO_THREADS] = DR_AIO_WANT_THREADS,
-	};
-	int rc = dr_aio_system_create(&run->aio_system, wants[run->options->io], BLOCKS_MOST, err);
-	if (rc == 0)
-		dr_report_note(&run->report, DR_NOTE_INFO, "large files: %s",
-			       dr_aio_system_why(run->aio_system));
-	return rc;
 }
 
 static int make_root(struct dr_run *run, const struct dr_roots *roots)
@@ -349,6 +284,7 @@ static int set_up(struct dr_run *run, const struct dr_roots *roots, struct dr_er
 	int dst = roots->dst >= 0 ? roots->dst : roots->dst_parent;
 	run->remote = dr_fs_is_remote(dr_fs_type(roots->src)) || dr_fs_is_remote(dr_fs_type(dst));
 	run->same_server = dr_mount_same_server(&roots->src_mount, &roots->dst_mount);
+	run->dst_server_copies = dr_mount_same_server(&roots->dst_mount, &roots->dst_mount);
 	unsigned flags;
 	run->src_has_flags = dr_fs_get_flags(roots->src, &flags) == 0;
 	run->delete_limit = o->max_delete;
@@ -356,7 +292,10 @@ static int set_up(struct dr_run *run, const struct dr_roots *roots, struct dr_er
 	int rc = check_last(run, roots, err);
 	if (rc < 0)
 		return rc;
-	choose_jobs(run);
+	struct dr_jobs jobs;
+	dr_jobs_choose(&jobs, o->jobs, run->remote, &run->report);
+	run->n_hands = jobs.workers;
+	dr_dirs_init(&run->dirs, jobs.open_dirs);
 	rc = make_hands(run);
 	if (rc == 0)
 		rc = dr_links_create(&run->links);
@@ -364,69 +303,19 @@ static int set_up(struct dr_run *run, const struct dr_roots *roots, struct dr_er
 		rc = make_root(run, roots);
 	if (rc < 0)
 		return dr_err_sys(err, rc, "setting up");
-	rc = make_aio(run, err);
+	rc = dr_jobs_aio(&run->aio_system, o->io, &run->report, err);
+	if (rc == 0 && o->verify && !o->dry_run && (rc = dr_verify_create(&run->verify, run)) < 0)
+		dr_err_sys(err, rc, "setting up");
+	if (rc == 0)
+		rc = dr_remember_where(run, roots, err);
+	if (rc == 0)
+		dr_moves_begin(run, roots);
 	if (rc == 0)
 		rc = take_over_marker(run, roots, err);
 	return rc;
 }
 
 /* ---- the threads beside the workers --------------------------------------------------- */
-
-/* A thread that does something every so often until it is told to end. */
-struct ticker {
-	pthread_t thread;
-	pthread_mutex_t lock;
-	pthread_cond_t wake;
-	bool end; /* under lock */
-	int64_t period_ns;
-	struct dr_run *run;
-	void (*tick)(struct dr_run *run);
-	bool started;
-};
-
-static void *tick_along(void *arg)
-{
-	struct ticker *t = arg;
-	int64_t next = dr_now_ns() + t->period_ns;
-	pthread_mutex_lock(&t->lock);
-	while (!t->end) {
-		struct timespec at = {.tv_sec = next / 1000000000, .tv_nsec = next % 1000000000};
-		if (pthread_cond_timedwait(&t->wake, &t->lock, &at) != ETIMEDOUT)
-			continue;
-		pthread_mutex_unlock(&t->lock);
-		t->tick(t->run);
-		next = dr_now_ns() + t->period_ns;
-		pthread_mutex_lock(&t->lock);
-	}
-	pthread_mutex_unlock(&t->lock);
-	return NULL;
-}
-
-static void ticker_start(struct ticker *t, struct dr_run *run, int64_t period_ns,
-			 void (*tick)(struct dr_run *run))
-{
-	pthread_condattr_t attr;
-	*t = (struct ticker){.run = run, .period_ns = period_ns, .tick = tick};
-	pthread_mutex_init(&t->lock, NULL);
-	pthread_condattr_init(&attr);
-	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
-	pthread_cond_init(&t->wake, &attr);
-	pthread_condattr_destroy(&attr);
-	if (period_ns > 0)
-		t->started = pthread_create(&t->thread, NULL, tick_along, t) == 0;
-}
-
-static void ticker_end(struct ticker *t)
-{
-	pthread_mutex_lock(&t->lock);
-	t->end = true;
-	pthread_cond_signal(&t->wake);
-	pthread_mutex_unlock(&t->lock);
-	if (t->started)
-		pthread_join(t->thread, NULL);
-	pthread_cond_destroy(&t->wake);
-	pthread_mutex_destroy(&t->lock);
-}
 
 static void add_up(const struct dr_run *run, struct dr_counts *ret)
 {
@@ -441,8 +330,9 @@ static void raise_to(uint64_t *count, uint64_t least)
 		*count = least;
 }
 
-static void tell_progress(struct dr_run *run)
+static void tell_progress(void *context)
 {
+	struct dr_run *run = context;
 	const struct dr_observer *observer = run->report.observer;
 	struct dr_progress p = {
 	    .elapsed_s = (double)(dr_now_ns() - run->began_ns) / 1e9,
@@ -475,33 +365,71 @@ static int sync_devices(struct dr_run *run)
 }
 
 /* What is synced now need not be doubted after a crash later on. */
-static void checkpoint(struct dr_run *run)
+static void checkpoint(void *context)
 {
+	struct dr_run *run = context;
 	struct dr_time time;
 	pthread_mutex_lock(&run->change_lock);
 	int rc = dr_marker_begin_checkpoint(&run->marker, &time);
 	pthread_mutex_unlock(&run->change_lock);
-	if (rc == 0 && sync_devices(run) == 0)
+	if (rc == 0 && sync_devices(run) == 0) {
 		dr_marker_end_checkpoint(&run->marker, time);
+		dr_remember_commit(run);
+	}
 }
 
 /* ---- the work ------------------------------------------------------------------------------ */
+
+/* A queue belongs to the thread that made it (IORING_SETUP_SINGLE_ISSUER), and threads end here. */
+static int run_pool(struct dr_run *run)
+{
+	int rc = dr_pool_run(run->pool);
+	for (unsigned i = 0; i < run->n_hands; i++) {
+		dr_aio_destroy(run->hands[i].aio);
+		run->hands[i].aio = NULL;
+	}
+	return rc;
+}
+
+static int run_tasks(struct dr_run *run, struct dr_task *tasks)
+{
+	if (!tasks)
+		return 0;
+	for (struct dr_task *next; tasks; tasks = next) {
+		next = tasks->older;
+		dr_pool_seed(run->pool, tasks);
+	}
+	return run_pool(run);
+}
+
+/* Hard links that waited for a better first name, and none came. */
+static int run_patient(struct dr_run *run)
+{
+	int rc = 0;
+	for (struct dr_link_wait *w; rc == 0 && (w = dr_links_patient(run->links));) {
+		for (struct dr_link_wait *next; w; w = next) {
+			next = w->next;
+			dr_pool_seed(run->pool, dr_settle_waiting(w));
+		}
+		rc = run_pool(run);
+	}
+	return rc;
+}
 
 static int run_pass(struct dr_run *run)
 {
 	atomic_store(&run->listings, 1);
 	dr_dir_ref(run->root); /* the tasks let go of theirs */
 	dr_pool_seed(run->pool, &run->root->task);
-	int rc = dr_pool_run(run->pool);
-	/* Hard links that waited for a better first name, and none came. */
-	for (struct dr_link_wait *w; rc == 0 && (w = dr_links_patient(run->links));) {
-		for (struct dr_link_wait *next; w; w = next) {
-			next = w->next;
-			dr_pool_seed(run->pool, dr_settle_waiting(w));
-		}
-		rc = dr_pool_run(run->pool);
-	}
-	return rc;
+	int rc = run_pool(run);
+	if (rc == 0)
+		rc = run_patient(run);
+	/* What waited for moves, and then the deletions of what was not moved. */
+	if (rc == 0)
+		rc = run_tasks(run, dr_moves_resolve(&run->hands[0]));
+	if (rc == 0)
+		rc = run_patient(run);
+	return rc == 0 ? run_tasks(run, dr_moves_held(run)) : rc;
 }
 
 /* --max-delete=N%: how much would go is known now. */
@@ -588,20 +516,26 @@ static int work(struct dr_run *run, const struct dr_roots *roots, struct dr_summ
 		struct dr_err *err)
 {
 	const struct dr_observer *observer = run->report.observer;
-	struct ticker ticks, checkpoints;
+	struct dr_ticker ticks, checkpoints;
 	bool checkpointed = durable(run) && !run->options->dry_run;
 	dr_scout_start(&run->scout, run, roots->src);
-	ticker_start(&ticks, run, observer->tick ? (int64_t)observer->tick_ms * 1000000 : 0, tell_progress);
-	ticker_start(&checkpoints, run, checkpointed ? CHECKPOINT_S * 1000000000LL : 0, checkpoint);
+	dr_ticker_start(&ticks, observer->tick ? (int64_t)observer->tick_ms * 1000000 : 0, tell_progress,
+			run);
+	dr_ticker_start(&checkpoints, checkpointed ? CHECKPOINT_S * 1000000000LL : 0, checkpoint, run);
 	int rc = run_pass(run);
 	if (rc == 0)
 		rc = run_delete_pass(run, roots);
-	ticker_end(&checkpoints);
+	dr_ticker_end(&checkpoints);
 	dr_scout_end(&run->scout);
+	dr_moves_end(run);
 	int64_t began_ns = dr_now_ns();
 	int sync_rc = settle_on_disk(run, roots);
+	if (sync_rc == 0)
+		dr_remember_commit(run);
 	summary->sync_s = (double)(dr_now_ns() - began_ns) / 1e9;
-	ticker_end(&ticks);
+	if (rc == 0 && sync_rc == 0)
+		rc = dr_verify_run(run);
+	dr_ticker_end(&ticks);
 	dr_dir_unref(&run->dirs, run->root);
 	run->root = NULL;
 	summarise(run, roots, summary);
@@ -626,7 +560,7 @@ int dr_sync_run(const struct dr_sync_options *options, const struct dr_observer 
 	struct dr_run run = {
 	    .options = options,
 	    .marker.fd = -1,
-	    .stop = &stop_request,
+	    .stop = dr_jobs_stop(),
 	    .began_ns = dr_now_ns(),
 	    .umask = umask(0), /* modes are set as they are at the source */
 	};
@@ -637,7 +571,9 @@ int dr_sync_run(const struct dr_sync_options *options, const struct dr_observer 
 	dr_report_init(&run.report, observer ? observer : &nobody);
 	dr_devices_init(&run.devices);
 	dr_rate_init(&run.rate, options->bwlimit_bytes_per_s);
-	dr_blocks_init(&run.blocks, BLOCKS_MOST);
+	dr_blocks_init(&run.blocks, DR_JOBS_BLOCKS);
+	dr_remember_init(&run.memory);
+	dr_moves_init(&run.moves);
 	pthread_mutex_init(&run.fatal_lock, NULL);
 	pthread_mutex_init(&run.xfer_lock, NULL);
 	pthread_mutex_init(&run.change_lock, NULL);
@@ -650,15 +586,18 @@ int dr_sync_run(const struct dr_sync_options *options, const struct dr_observer 
 
 	dr_dir_unref(&run.dirs, run.root);
 	dr_marker_leave(&run.marker);
+	dr_verify_destroy(run.verify);
 	free_hands(&run);
 	dr_aio_system_destroy(run.aio_system);
 	free(run.groups);
 	dr_links_destroy(run.links);
+	dr_moves_finish(&run.moves);
+	dr_remember_finish(&run.memory);
 	dr_devices_finish(&run.devices);
 	dr_blocks_finish(&run.blocks);
 	dr_report_finish(&run.report);
 	dr_roots_finish(&roots);
 	umask(run.umask);
-	atomic_store(&stop_request, 0); /* it was for this run */
+	atomic_store(run.stop, 0); /* it was for this run */
 	return rc;
 }

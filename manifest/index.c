@@ -31,6 +31,7 @@
 
 #define APPLICATION_ID 0x64724978 /* "drIx" */
 #define SEGMENT_BLOCKS 8192u
+#define QUEUE_PLACES 128u
 #define BLOCK_BYTES (sizeof(uint64_t) + sizeof(uint32_t))
 #define META_BYTES 32u
 #define FILE_BYTES (META_BYTES + DR_DIGEST_BYTES + 3 * 8u)
@@ -104,6 +105,11 @@ struct dr_index {
 	uint32_t run;      /* this one's number, once `running` */
 	bool running;      /* something was put */
 	uint64_t next_version; /* from a random start */
+
+	/* Places that are put together, because workers would else wait for each other. Taken before `lock`. */
+	pthread_mutex_t queue_lock;
+	struct dr_index_place *queue, *other_queue; /* each of QUEUE_PLACES; NULL: not needed yet */
+	unsigned n_queued;
 	char path[];
 };
 
@@ -298,6 +304,7 @@ int dr_index_open(struct dr_index **ret, const char *path, bool *ret_fresh, stru
 		return dr_err_sys(err, -ENOMEM, "%s", path);
 	strcpy(x->path, path);
 	pthread_mutex_init(&x->lock, NULL);
+	pthread_mutex_init(&x->queue_lock, NULL);
 	if (getrandom(&x->next_version, sizeof x->next_version, GRND_NONBLOCK) < 0)
 		x->next_version = (uint64_t)time(NULL) << 24;
 	int rc = open_existing(x, err);
@@ -319,20 +326,10 @@ void dr_index_close(struct dr_index *x)
 	if (x->damaged && is_ours(x->path))
 		remove_files(x->path);
 	pthread_mutex_destroy(&x->lock);
+	pthread_mutex_destroy(&x->queue_lock);
+	free(x->queue);
+	free(x->other_queue);
 	free(x);
-}
-
-int dr_index_commit(struct dr_index *x)
-{
-	pthread_mutex_lock(&x->lock);
-	int rc = x->error;
-	if (rc == 0 && x->damaged)
-		rc = -EBADMSG;
-	if (rc == 0 && x->running)
-		rc = dr_db_commit(x->db);
-	x->error = rc;
-	pthread_mutex_unlock(&x->lock);
-	return rc;
 }
 
 /* Before something is put: the file, and this run's number. */
@@ -648,18 +645,55 @@ static int give_up_origin(struct dr_index *x, const struct dr_index_place *place
 	return put_place_row(x, &p, run);
 }
 
+static int put_place(struct dr_index *x, const struct dr_index_place *place)
+{
+	int rc = begin_run(x);
+	if (rc == 0)
+		rc = give_up_origin(x, place);
+	return rc < 0 ? rc : put_place_row(x, place, x->run);
+}
+
+/* Takes the lock, and puts what is queued. The queue's lock is held. */
+static void lock_and_put_queued(struct dr_index *x)
+{
+	pthread_mutex_lock(&x->lock);
+	/* Nobody puts now, so the other half is free. */
+	struct dr_index_place *queue = x->queue;
+	unsigned n = x->n_queued;
+	x->queue = x->other_queue;
+	x->other_queue = queue;
+	x->n_queued = 0;
+	pthread_mutex_unlock(&x->queue_lock);
+	for (unsigned i = 0; i < n && put_place(x, &queue[i]) == 0; i++)
+		;
+}
+
+/* Takes the lock to look at places. */
+static void lock_places(struct dr_index *x)
+{
+	pthread_mutex_lock(&x->queue_lock);
+	lock_and_put_queued(x);
+}
+
 int dr_index_put_place(struct dr_index *x, const struct dr_index_place *place)
 {
 	if (!is_name((const uint8_t *)place->name, place->name_len))
 		return -EINVAL;
-	pthread_mutex_lock(&x->lock);
-	int rc = begin_run(x);
-	if (rc == 0)
-		rc = give_up_origin(x, place);
-	if (rc == 0)
-		rc = put_place_row(x, place, x->run);
+	pthread_mutex_lock(&x->queue_lock);
+	if (!x->queue)
+		x->queue = malloc(QUEUE_PLACES * sizeof *x->queue);
+	if (!x->queue) {
+		pthread_mutex_unlock(&x->queue_lock);
+		return -ENOMEM;
+	}
+	x->queue[x->n_queued++] = *place;
+	if (x->n_queued < QUEUE_PLACES) {
+		pthread_mutex_unlock(&x->queue_lock);
+		return 0;
+	}
+	lock_and_put_queued(x);
 	pthread_mutex_unlock(&x->lock);
-	return rc;
+	return 0;
 }
 
 int dr_index_by_origin(struct dr_index *x, uint64_t origin, struct dr_index_place *ret)
@@ -667,7 +701,7 @@ int dr_index_by_origin(struct dr_index *x, uint64_t origin, struct dr_index_plac
 	uint32_t run;
 	if (!origin)
 		return -ENOENT;
-	pthread_mutex_lock(&x->lock);
+	lock_places(x);
 	int rc = get_place(x, BY_ORIGIN, origin, ret, &run);
 	pthread_mutex_unlock(&x->lock);
 	return rc;
@@ -676,7 +710,7 @@ int dr_index_by_origin(struct dr_index *x, uint64_t origin, struct dr_index_plac
 int dr_index_by_inode(struct dr_index *x, uint64_t ino, struct dr_index_place *ret)
 {
 	uint32_t run;
-	pthread_mutex_lock(&x->lock);
+	lock_places(x);
 	int rc = get_place(x, BY_INODE, ino, ret, &run);
 	pthread_mutex_unlock(&x->lock);
 	return rc;
@@ -711,7 +745,7 @@ int dr_index_touch(struct dr_index *x, const struct dr_meta *before, const struc
 {
 	if (before->ino != after->ino || before->size_bytes != after->size_bytes)
 		return -ENOENT;
-	pthread_mutex_lock(&x->lock);
+	lock_places(x);
 	int file = touch_file(x, before, after), place = touch_place(x, before, after);
 	pthread_mutex_unlock(&x->lock);
 	return file == -ENOENT ? place : file < 0 ? file : place == -ENOENT ? 0 : place;
@@ -741,7 +775,7 @@ static bool is_place_still(struct dr_index *x, uint64_t ino, const struct dr_met
 
 int dr_index_forget(struct dr_index *x, uint64_t ino, const struct dr_meta *was)
 {
-	pthread_mutex_lock(&x->lock);
+	lock_places(x);
 	/* Where there is no file, nothing is known. */
 	int rc = x->db ? begin_run(x) : -ENOENT;
 	if (rc == 0 && is_place_still(x, ino, was))
@@ -753,4 +787,17 @@ int dr_index_forget(struct dr_index *x, uint64_t ino, const struct dr_meta *was)
 	}
 	pthread_mutex_unlock(&x->lock);
 	return rc == -ENOENT ? 0 : rc;
+}
+
+int dr_index_commit(struct dr_index *x)
+{
+	lock_places(x);
+	int rc = x->error;
+	if (rc == 0 && x->damaged)
+		rc = -EBADMSG;
+	if (rc == 0 && x->running)
+		rc = dr_db_commit(x->db);
+	x->error = rc;
+	pthread_mutex_unlock(&x->lock);
+	return rc;
 }

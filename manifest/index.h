@@ -61,7 +61,7 @@ struct dr_index_place {
 	uint16_t name_len;
 	char name[256]; /* no '/', neither "." nor ".."; NUL-terminated where found */
 };
-/* Replaces what was known of the origin, and of the inode. (A directory that had the origin keeps its place without one.) */
+/* Replaces what was known of the origin, and of the inode. (A directory that had the origin keeps its place without one.) What fails is told by the commit. */
 int dr_index_put_place(struct dr_index *index, const struct dr_index_place *place);
 /* -ENOENT. */
 int dr_index_by_origin(struct dr_index *index, uint64_t origin, struct dr_index_place *ret);

@@ -83,6 +83,27 @@ def test_json_tells_the_digest_of_what_was_copied(drover, src, dst):
     assert "xxh3_128_pages" in changes["large"]
 
 
+def _xxh128(folder, parts):
+    """Of many byte strings, by xxh128sum."""
+    names = [f"{number:06}" for number in range(len(parts))]
+    for name, part in zip(names, parts):
+        (folder / name).write_bytes(part)
+    return [bytes.fromhex(line.split()[0].decode()) for line in run("xxh128sum", *names, cwd=folder).splitlines()]
+
+
+def test_json_tells_the_digest_of_pages_as_the_manual_defines_it(drover, src, dst, tmp_path):
+    require("xxh128sum")
+    content = noise(MIB) + bytes(3 * 8192) + noise(MIB // 2 + 100, seed=2)
+    plant(src, {"large": content})
+    change = next(one for one in drover.sync("--json", src, dst).events("change") if one["path"] == "large")
+    pages = [content[at:at + 8192] for at in range(0, len(content), 8192)]
+    numbered = [number.to_bytes(8, "little") + digest
+                for number, (page, digest) in enumerate(zip(pages, _xxh128(tmp_path, pages))) if any(page)]
+    total = sum(int.from_bytes(digest, "big") for digest in _xxh128(tmp_path, numbered)) % (1 << 128)
+    end = len(content).to_bytes(8, "little") + total.to_bytes(16, "little")
+    assert change["xxh3_128_pages"] == _xxh128(tmp_path, [end])[0].hex()
+
+
 def test_json_names_path_operation_and_reason_of_an_error(drover, tree, dst, faulty):
     (tree / "pair").unlink()
     errors = drover.sync("--json", faulty(tree, "open:/big:EACCES"), dst, code=1).events("error")

@@ -2,6 +2,7 @@
 #include "base/attr.h"
 
 #include "base/attr_parse.h"
+#include "base/digest.h"
 #include "base/fs.h"
 #include "base/idmap.h"
 #include "tests/unit/scratch.h"
@@ -459,6 +460,38 @@ Test(attr, lock_sets_and_clears_what_forbids_change)
 	cr_expect_eq(dr_attr_lock(&target, 0), 0);
 	cr_expect_eq(unlink("file"), 0);
 	close(fd);
+}
+
+Test(attr, the_digest_does_not_depend_on_the_order_of_names)
+{
+	struct dr_xattrs a = {0}, b = {0};
+	uint8_t x[16], y[16];
+	const unsigned kind = DR_ATTR_BIT(DR_ATTR_XATTR);
+	cr_expect_eq(dr_xattrs_digest(&a, kind, x), 0);
+	dr_xattrs_add(&a, "user.one", "1", 1);
+	dr_xattrs_add(&a, "user.two", "22", 2);
+	dr_xattrs_add(&b, "user.two", "22", 2);
+	dr_xattrs_add(&b, "user.one", "1", 1);
+	cr_expect_eq(dr_xattrs_digest(&a, kind, x), 1);
+	cr_expect_eq(dr_xattrs_digest(&b, kind, y), 1);
+	cr_expect_arr_eq(x, y, sizeof x);
+	cr_expect_eq(dr_xattrs_digest(&b, DR_ATTR_BIT(DR_ATTR_ACL), y), 0);
+	dr_xattrs_finish(&a);
+	dr_xattrs_finish(&b);
+}
+
+/* As drover-manifest(5) has it. */
+Test(attr, the_digest_is_of_lengths_names_and_values)
+{
+	static const char text[] = "\x08\0\0\0user.one\x01\0\0\0"
+				   "1";
+	struct dr_xattrs a = {0};
+	uint8_t x[16], y[16];
+	dr_xattrs_add(&a, "user.one", "1", 1);
+	dr_digest_plain(text, sizeof text - 1, y);
+	cr_expect_eq(dr_xattrs_digest(&a, DR_ATTR_BIT(DR_ATTR_XATTR), x), 1);
+	cr_expect_arr_eq(x, y, sizeof x);
+	dr_xattrs_finish(&a);
 }
 
 Test(attr, each_kind_has_words)

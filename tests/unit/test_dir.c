@@ -170,3 +170,22 @@ Test(dir, a_path_may_be_used_again)
 	cr_expect_str_eq(dr_dir_path(b, "f", &path), "a/b/f");
 	dr_path_finish(&path);
 }
+
+Test(dir, one_that_would_have_been_moved_is_opened_where_it_is)
+{
+	dr_dir_set_root_fd(&dirs, root, DR_DST, dup(scratch));
+	cr_assert_eq(mkdir("old", 0700) | mkdir("old/dir", 0700) | mkdir("old/dir/c", 0700), 0);
+	b->moved_from = strdup("old/dir"); /* to a/b */
+	struct dr_dir *c = child(b, "c");
+	/* With neither parent open, and then with it. */
+	int fd = dr_dir_pin(&dirs, c, DR_DST);
+	cr_expect(is_dir_at(fd, "old/dir/c"));
+	dr_dir_unpin(&dirs, c, DR_DST);
+	fd = dr_dir_pin(&dirs, b, DR_DST);
+	cr_expect(is_dir_at(fd, "old/dir"));
+	dr_dir_unpin(&dirs, b, DR_DST);
+	fd = dr_dir_pin(&dirs, b, DR_SRC);
+	cr_expect(is_dir_at(fd, "a/b"), "the source has it under its name");
+	dr_dir_unpin(&dirs, b, DR_SRC);
+	dr_dir_unref(&dirs, c);
+}

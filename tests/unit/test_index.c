@@ -223,9 +223,14 @@ Test(index, a_put_that_fails_is_told_by_the_commit)
 	struct dr_index *x;
 	struct dr_err err = {0};
 	bool fresh;
-	struct dr_index_place p = place_of(1, 1, 1, "a");
+	struct dr_index_file f = file_of(1, 1, 0);
 	cr_assert_eq(dr_index_open(&x, "missing/index", &fresh, &err), 0);
-	cr_expect_lt(dr_index_put_place(x, &p), 0);
+	cr_expect_lt(dr_index_put_file(x, &f), 0);
+	dr_index_file_finish(&f);
+	cr_expect_lt(dr_index_commit(x), 0);
+	dr_index_close(x);
+	cr_assert_eq(dr_index_open(&x, "missing/index", &fresh, &err), 0);
+	put_place(x, 1, 1, 1, "a");
 	cr_expect_lt(dr_index_commit(x), 0);
 	cr_expect_eq(look_for_place(x, 1, 1, 1, "a"), -ENOENT);
 	dr_index_close(x);
