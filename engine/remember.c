@@ -75,6 +75,11 @@ static void open_index(struct dr_run *run)
 	if (!*m->path || (run->options->dry_run && access(m->path, R_OK) < 0))
 		return;
 	int rc = dr_index_open(&m->index, m->path, &m->fresh, &err);
+	/* Whatever it is, in our own folder it is ours. */
+	if (rc == -EBADMSG && !run->options->manifest && !run->options->dry_run && unlink(m->path) == 0) {
+		err = (struct dr_err){0};
+		rc = dr_index_open(&m->index, m->path, &m->fresh, &err);
+	}
 	if (rc < 0) {
 		m->index = NULL;
 		dr_report_note(&run->report, run->options->manifest ? DR_NOTE_WARNING : DR_NOTE_INFO,
