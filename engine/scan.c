@@ -296,7 +296,7 @@ static int set_up(struct dr_scan *scan, struct dr_err *err)
 
 /* ---- the threads beside the workers --------------------------------------------------- */
 
-static void add_up(const struct dr_scan *scan, struct dr_counts *ret)
+void dr_scan_count(const struct dr_scan *scan, struct dr_counts *ret)
 {
 	*ret = (struct dr_counts){0};
 	for (unsigned i = 0; i < scan->n_hands; i++)
@@ -346,7 +346,7 @@ static void tell_progress(void *context)
 	    .jobs = scan->n_hands,
 	    .jobs_busy = dr_pool_busy(scan->pool),
 	};
-	add_up(scan, &p.counts);
+	dr_scan_count(scan, &p.counts);
 	if (!p.walk_complete)
 		p.walk_complete = estimate(scan, &p.counts);
 	p.n_large = dr_scan_list_busy(scan, p.large, sizeof p.large / sizeof p.large[0]);
@@ -434,7 +434,7 @@ static void summarise(struct dr_scan *scan, struct dr_scan_summary *s)
 	struct rusage usage;
 	/* With FILE in place there was nothing left to be stopped. */
 	int stop = *s->root ? 0 : atomic_load(scan->stop);
-	add_up(scan, &s->counts);
+	dr_scan_count(scan, &s->counts);
 	for (unsigned i = 0; i < scan->n_hands; i++) {
 		s->trusted_files += atomic_load(&scan->hands[i].trusted_files);
 		s->trusted_bytes += atomic_load(&scan->hands[i].trusted_bytes);

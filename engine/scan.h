@@ -197,6 +197,8 @@ static inline enum dr_side dr_scan_found_side(const struct dr_scan *scan)
 
 /* Runs what was seeded to its end. */
 int dr_scan_run_pool(struct dr_scan *scan);
+/* What all workers have counted until now. */
+void dr_scan_count(const struct dr_scan *scan, struct dr_counts *ret);
 /* The run can't go on. The first words stay. */
 void dr_scan_fatal(struct dr_scan *scan, int error, const char *words);
 /* The same, for a failure of the manifest at hand. */

@@ -450,6 +450,14 @@ static int put_in_place(struct dr_scan *scan)
 	return fsync(fd) < 0 && errno != EINVAL ? -errno : 0;
 }
 
+/* Is every file that was seen in it, and no other? (Not to be told where something failed or was in motion.) */
+static bool has_all(const struct dr_scan *scan, const struct dr_manifest_header *header)
+{
+	struct dr_counts sum;
+	dr_scan_count(scan, &sum);
+	return sum.failed || sum.vanished || sum.in_motion || sum.files == header->files;
+}
+
 int dr_scan_keep_finish(struct dr_scan *scan, struct dr_scan_summary *summary, struct dr_err *err)
 {
 	struct dr_manifest_header header;
@@ -460,6 +468,11 @@ int dr_scan_keep_finish(struct dr_scan *scan, struct dr_scan_summary *summary, s
 	int rc = dr_manifest_finish(scan->manifest, &header);
 	if (rc < 0)
 		return dr_err_sys(err, rc, "%s: finish", scan->place.part);
+	if (!has_all(scan, &header))
+		return dr_err_set(
+		    err, -EBADMSG,
+		    "%s: damaged: it does not hold the files that were seen (--restart to begin anew)",
+		    scan->place.part);
 	dr_manifest_close(scan->manifest);
 	scan->manifest = NULL;
 	rc = put_in_place(scan);

@@ -450,6 +450,20 @@ int dr_db_commit(struct dr_db *db)
 	return r;
 }
 
+int dr_db_intact(struct dr_db *db)
+{
+	sqlite3_stmt *s = NULL;
+	pthread_mutex_lock(&db->lock);
+	int result = sqlite3_prepare_v2(db->sql, "PRAGMA integrity_check(1)", -1, &s, NULL);
+	if (result == SQLITE_OK)
+		result = sqlite3_step(s);
+	const char *said = result == SQLITE_ROW ? (const char *)sqlite3_column_text(s, 0) : NULL;
+	int r = said ? (!strcmp(said, "ok") ? 0 : -EBADMSG) : dr_db_errno(db, result);
+	sqlite3_finalize(s);
+	pthread_mutex_unlock(&db->lock);
+	return r == 0 && !said ? -EBADMSG : r;
+}
+
 uint64_t dr_db_check(uint64_t key, const void *name, size_t name_len, const void *bytes, size_t len)
 {
 	return XXH3_64bits_withSeed(bytes, len, XXH3_64bits_withSeed(name, name_len, key));

@@ -52,6 +52,9 @@ void dr_db_close(struct dr_db *db);
 /* What was written is durable. Takes the lock. -EIO, -ENOSPC, -EBADMSG... */
 int dr_db_commit(struct dr_db *db);
 
+/* Reads the whole file: is every page and every row where it belongs? 0, -EBADMSG or -EIO. Takes the lock. */
+int dr_db_intact(struct dr_db *db);
+
 /* The -errno of a SQLite result code: 0 for SQLITE_OK, _ROW, _DONE; -EBADMSG for damage. */
 int dr_db_errno(const struct dr_db *db, int result);
 

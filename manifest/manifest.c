@@ -330,7 +330,10 @@ static int begin(struct dr_manifest *m, const char *path, const struct dr_manife
 					  "%s: was begun with another digest, block size or root digest",
 					  path);
 		now.began = m->header.began;
-		r = read_ids(m);
+		/* It will be written to: a row that has got lost would come to be there twice, or not at all. */
+		r = dr_db_intact(m->db);
+		if (r == 0)
+			r = read_ids(m);
 	}
 	if (r < 0)
 		return damaged_header(r, path, err);
