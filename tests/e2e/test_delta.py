@@ -715,9 +715,10 @@ def test_a_source_that_keeps_changing_leaves_the_old_version(drover, pair, fs):
     old = (dst / "large").read_bytes()
     rewrite_pages(src / "large", 0.01)
     writer = subprocess.Popen(["/usr/bin/python3", "-c", "import os, sys\nfd = os.open(sys.argv[1], os.O_WRONLY)\n"
-                               "number = 0\nwhile True:\n  number += 1\n  os.pwrite(fd, b'%d' % number, 12345678)\n",
-                               src / "large"])
+                               "number = 0\nwhile True:\n  number += 1\n  os.pwrite(fd, b'%d' % number, 12345678)\n"
+                               "  if number == 1: os.write(1, b'begun')\n", src / "large"], stdout=subprocess.PIPE)
     try:
+        assert writer.stdout.read(5) == b"begun"
         result = drover.sync("--bwlimit=200M", src, dst, code=3)
     finally:
         writer.kill()
