@@ -745,9 +745,11 @@ def test_an_update_killed_leaves_the_old_manifest_and_goes_on(drover, worth_kill
 def test_a_file_that_keeps_changing_while_it_is_read_is_reported(drover, tree, file):
     with open(tree / "busy", "wb") as out:
         out.write(noise(8 * MIB))
-    writer = subprocess.Popen(["/usr/bin/python3", "-c", "import sys\nwhile True:\n  f = open(sys.argv[1], 'r+b')\n"
-                               "  f.write(b'x')\n  f.close()", tree / "busy"])
+    writer = subprocess.Popen(["/usr/bin/python3", "-uc", "import sys\nnumber = 0\nwhile True:\n"
+                               "  f = open(sys.argv[1], 'r+b')\n  f.write(b'x')\n  f.close()\n"
+                               "  number += 1\n  if number == 1: print('begun')", tree / "busy"], stdout=subprocess.PIPE)
     try:
+        assert writer.stdout.readline() == b"begun\n"
         result = drover.manifest("create", "--bwlimit=64M", "-o", file, tree, code=IN_MOTION)
     finally:
         writer.kill()
