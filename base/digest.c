@@ -33,8 +33,9 @@ static void put_le64(uint8_t *p, uint64_t v)
 }
 
 /* Decided by the first word nearly always. */
-static bool is_zero(const uint8_t *p, size_t len)
+bool dr_is_zero(const void *data, size_t len)
 {
+	const uint8_t *p = data;
 	if (len < 8)
 		return !memcmp(p, "\0\0\0\0\0\0\0", len);
 	uint64_t word;
@@ -73,7 +74,7 @@ struct dr_digest dr_digest_pages(uint64_t offset_bytes, const void *data, size_t
 	uint64_t number = offset_bytes / DR_DIGEST_PAGE_BYTES;
 	for (size_t n; len_bytes > 0; p += n, len_bytes -= n, number++) {
 		n = len_bytes < DR_DIGEST_PAGE_BYTES ? len_bytes : DR_DIGEST_PAGE_BYTES;
-		bool zero = is_zero(p, n);
+		bool zero = dr_is_zero(p, n);
 		if (zero && !ret_pages)
 			continue;
 		struct dr_page_digest page;

@@ -42,6 +42,9 @@ struct dr_page_digest {
 	uint8_t bytes[DR_DIGEST_BYTES];
 };
 
+/* Nothing but zeros? */
+bool dr_is_zero(const void *data, size_t len_bytes);
+
 /* Of a file of at most DR_DIGEST_PLAIN_BYTES. */
 void dr_digest_plain(const void *data, size_t len_bytes, uint8_t ret[DR_DIGEST_BYTES]);
 

@@ -81,6 +81,16 @@ static inline int dr_time_cmp(struct dr_time a, struct dr_time b)
 	return a.ns == b.ns ? 0 : a.ns < b.ns ? -1 : 1;
 }
 
+/*
+ * Has nobody changed it, as far as a file system tells: the same inode, size,
+ * mtime and ctime?
+ */
+static inline bool dr_same_version(const struct dr_meta *a, const struct dr_meta *b)
+{
+	return a->ino == b->ino && a->size_bytes == b->size_bytes && dr_time_cmp(a->mtime, b->mtime) == 0 &&
+	       dr_time_cmp(a->ctime, b->ctime) == 0;
+}
+
 /* Fewer blocks than bytes: it pays to ask where the holes are. */
 static inline bool dr_maybe_sparse(const struct dr_meta *m)
 {

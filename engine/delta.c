@@ -34,11 +34,6 @@ void dr_delta_finish(struct dr_delta *delta)
 	dr_delta_init(delta);
 }
 
-static bool all_zeros(const uint8_t *p, size_t len)
-{
-	return p[0] == 0 && !memcmp(p, p + 1, len - 1);
-}
-
 /* ---- the source's hashes ---------------------------------------------------------- */
 
 /* What is not handed over is a hole. */
@@ -170,7 +165,7 @@ static int end_run(struct runs *r)
 	if (len == 0)
 		return 0;
 	const uint8_t *data = r->data + from;
-	bool zeros = r->delta->punch && all_zeros(data, len);
+	bool zeros = r->delta->punch && dr_is_zero(data, len);
 	if (zeros && r->offset + from >= r->delta->old_size_bytes)
 		return 0; /* the file will have it so */
 	return r->emit(r->context, r->offset + from, zeros ? NULL : data, len);
@@ -248,7 +243,7 @@ int dr_delta_nonzero(uint64_t offset, const void *data, size_t len_bytes, dr_del
 	struct runs r = {.data = data, .offset = offset, .delta = &none, .emit = emit, .context = context};
 	for (size_t at = 0, n; at < len_bytes; at += n) {
 		n = len_bytes - at < HOLE_BYTES ? len_bytes - at : HOLE_BYTES;
-		int rc = all_zeros(r.data + at, n) ? 0 : add_to_run(&r, at, at + n);
+		int rc = dr_is_zero(r.data + at, n) ? 0 : add_to_run(&r, at, at + n);
 		if (rc < 0)
 			return rc;
 	}

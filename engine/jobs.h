@@ -15,6 +15,10 @@
 #define DR_JOBS_MOST 1024u
 /* Large blocks in memory at once (engine/blocks.h), and so at most that many reads and writes in flight. */
 #define DR_JOBS_BLOCKS 32u
+/* A file up to this size is read whole into the worker's own buffer. */
+#define DR_SMALL_BYTES ((size_t)256 << 10)
+/* Tries before a file counts as always in motion. */
+#define DR_TRIES 4
 
 struct dr_jobs {
 	unsigned workers;   /* at least 1 */

@@ -311,7 +311,7 @@ static bool is_there(const struct dr_run *run, struct found *f)
 		return false;
 	if (dr_is_dir(&f->meta))
 		return true;
-	return f->meta.nlink == 1 && dr_index_same(&f->place.meta, &f->meta) && dr_trusted(run, &f->meta);
+	return f->meta.nlink == 1 && dr_same_version(&f->place.meta, &f->meta) && dr_trusted(run, &f->meta);
 }
 
 /*
@@ -522,7 +522,8 @@ bool dr_moves_displaces(struct dr_hand *hand, const struct dr_meta *have, uint64
 	if (!index || (!dr_is_dir(have) && !is_worth_it(have)) ||
 	    dr_index_by_inode(index, have->ino, &place) < 0 || !dr_same_type(&place.meta, have))
 		return false;
-	return dr_is_dir(have) || (place.origin != origin && !place.now && dr_index_same(&place.meta, have));
+	return dr_is_dir(have) ||
+	       (place.origin != origin && !place.now && dr_same_version(&place.meta, have));
 }
 
 void dr_moves_identify(const struct dr_run *run, struct dr_item *item)

@@ -72,13 +72,14 @@ static void open_index(struct dr_run *run)
 {
 	struct dr_memory *m = &run->memory;
 	struct dr_err err = {0};
+	bool fresh;
 	if (!*m->path || (run->options->dry_run && access(m->path, R_OK) < 0))
 		return;
-	int rc = dr_index_open(&m->index, m->path, &m->fresh, &err);
+	int rc = dr_index_open(&m->index, m->path, &fresh, &err);
 	/* Whatever it is, in our own folder it is ours. */
 	if (rc == -EBADMSG && !run->options->manifest && !run->options->dry_run && unlink(m->path) == 0) {
 		err = (struct dr_err){0};
-		rc = dr_index_open(&m->index, m->path, &m->fresh, &err);
+		rc = dr_index_open(&m->index, m->path, &fresh, &err);
 	}
 	if (rc < 0) {
 		m->index = NULL;

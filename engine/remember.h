@@ -26,7 +26,6 @@ struct dr_memory {
 	atomic_bool tried; /* to open it: index is what came of it */
 	struct dr_index *index;
 	char path[PATH_MAX]; /* "": none is kept */
-	bool fresh;          /* there was none that could be used */
 };
 
 void dr_remember_init(struct dr_memory *memory);

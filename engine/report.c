@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "engine/report.h"
 
+#include <errno.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -23,6 +24,20 @@ const char *dr_loss_name(enum dr_loss loss)
 	    [DR_LOSS_LINK] = "links",
 	};
 	return names[loss];
+}
+
+void dr_tally_found(struct dr_tally *tally, const struct dr_meta *meta)
+{
+	if (dr_is_file(meta)) {
+		DR_ADD(tally, files, 1);
+		DR_ADD(tally, bytes, meta->size_bytes);
+	} else if (dr_is_dir(meta)) {
+		DR_ADD(tally, dirs, 1);
+	} else if (dr_is_link(meta)) {
+		DR_ADD(tally, symlinks, 1);
+	} else {
+		DR_ADD(tally, specials, 1);
+	}
 }
 
 void dr_tally_sum(struct dr_counts *sum, const struct dr_tally *tally)
@@ -63,6 +78,26 @@ void dr_report_failure(struct dr_report *report, const struct dr_dir *dir, const
 	};
 	report->observer->failure(report->observer->context, &failure);
 	pthread_mutex_unlock(&report->lock);
+}
+
+void dr_report_fail(struct dr_report *report, struct dr_tally *tally, const struct dr_dir *dir,
+		    const char *name, enum dr_side side, const char *operation, int error)
+{
+	if (error == -ECANCELED)
+		return; /* the reason was told */
+	if (error == -ENOENT && side == DR_SRC) {
+		DR_ADD(tally, vanished, 1); /* it was there a moment ago: no failure */
+		return;
+	}
+	DR_ADD(tally, failed, 1);
+	dr_report_failure(report, dir, name, side, operation, error, NULL, false);
+}
+
+void dr_report_fail_words(struct dr_report *report, struct dr_tally *tally, const struct dr_dir *dir,
+			  const char *name, enum dr_side side, const char *operation, const char *words)
+{
+	DR_ADD(tally, failed, 1);
+	dr_report_failure(report, dir, name, side, operation, 0, words, false);
 }
 
 void dr_report_note(struct dr_report *report, enum dr_note_level level, const char *format, ...)

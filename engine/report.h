@@ -35,6 +35,9 @@ static inline void dr_tally_loss(struct dr_tally *tally, enum dr_loss loss)
 	dr_tally_add(tally, DR_COUNTER(loss) + loss, 1);
 }
 
+/* An entry of a tree that was found. */
+void dr_tally_found(struct dr_tally *tally, const struct dr_meta *meta);
+
 void dr_tally_sum(struct dr_counts *sum, const struct dr_tally *tally);
 
 struct dr_report {
@@ -50,6 +53,16 @@ void dr_report_finish(struct dr_report *report);
 void dr_report_failure(struct dr_report *report, const struct dr_dir *dir, const char *name,
 		       enum dr_side side, const char *operation, int error, const char *words,
 		       bool in_motion);
+
+/*
+ * An entry failed: counted, told. error: -errno; -ECANCELED was told before, and
+ * what vanished from the source is counted as that.
+ */
+void dr_report_fail(struct dr_report *report, struct dr_tally *tally, const struct dr_dir *dir,
+		    const char *name, enum dr_side side, const char *operation, int error);
+/* The same, with words for the reason. */
+void dr_report_fail_words(struct dr_report *report, struct dr_tally *tally, const struct dr_dir *dir,
+			  const char *name, enum dr_side side, const char *operation, const char *words);
 
 void dr_report_note(struct dr_report *report, enum dr_note_level level, const char *format, ...)
     __attribute__((format(printf, 3, 4)));

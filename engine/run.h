@@ -33,6 +33,7 @@
 #include "engine/diff.h"
 #include "engine/dir.h"
 #include "engine/drover.h"
+#include "engine/jobs.h"
 #include "engine/links.h"
 #include "engine/listing.h"
 #include "engine/marker.h"
@@ -42,11 +43,6 @@
 #include "engine/scout.h"
 #include "engine/temp.h"
 #include "walker/filter.h"
-
-/* A file up to this size is read whole into the worker's buffer before anything is created for it. */
-#define DR_SMALL_BYTES ((size_t)256 << 10)
-/* Tries before a source file counts as always in motion. */
-#define DR_TRIES 4
 
 struct dr_verify;
 struct dr_xfer;

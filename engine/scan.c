@@ -60,21 +60,13 @@ void dr_scan_fatal_manifest(struct dr_scan *scan, int error)
 void dr_scan_fail(struct dr_scan_hand *hand, const struct dr_scan_dir *sd, const char *name,
 		  enum dr_side side, const char *operation, int error)
 {
-	if (error == -ECANCELED)
-		return; /* the reason was told */
-	if (error == -ENOENT && side == DR_SRC) {
-		DR_ADD(&hand->tally, vanished, 1); /* it was there a moment ago: no failure */
-		return;
-	}
-	DR_ADD(&hand->tally, failed, 1);
-	dr_report_failure(&hand->scan->report, sd->dir[side], name, side, operation, error, NULL, false);
+	dr_report_fail(&hand->scan->report, &hand->tally, sd->dir[side], name, side, operation, error);
 }
 
 void dr_scan_fail_words(struct dr_scan_hand *hand, const struct dr_scan_dir *sd, const char *name,
 			enum dr_side side, const char *operation, const char *words)
 {
-	DR_ADD(&hand->tally, failed, 1);
-	dr_report_failure(&hand->scan->report, sd->dir[side], name, side, operation, 0, words, false);
+	dr_report_fail_words(&hand->scan->report, &hand->tally, sd->dir[side], name, side, operation, words);
 }
 
 void dr_scan_in_motion(struct dr_scan_hand *hand, const struct dr_scan_dir *sd, const char *name,
@@ -172,7 +164,7 @@ static int open_manifest(struct dr_scan *scan, struct dr_err *err)
 static int make_hand(struct dr_scan *scan, struct dr_scan_hand *h)
 {
 	h->scan = scan;
-	h->buf = malloc(DR_SCAN_SMALL_BYTES);
+	h->buf = malloc(DR_SMALL_BYTES);
 	h->listing = malloc(DR_LISTING_BYTES);
 	if (!h->buf || !h->listing)
 		return -ENOMEM;

@@ -28,16 +28,13 @@
 #include "engine/blocks.h"
 #include "engine/dir.h"
 #include "engine/drover.h"
+#include "engine/jobs.h"
 #include "engine/listing.h"
 #include "engine/reader.h"
 #include "engine/report.h"
 #include "engine/scout.h"
 #include "manifest/manifest.h"
 
-/* A file up to this size is read whole into the worker's buffer. */
-#define DR_SCAN_SMALL_BYTES ((size_t)256 << 10)
-/* Tries before a file counts as always in motion. */
-#define DR_SCAN_TRIES 4
 /* Least size of blocks, where nobody says: of a hash of 8 bytes each, they are 0.012 % of the content. */
 #define DR_SCAN_BLOCK_BYTES ((uint64_t)64 << 10)
 
@@ -82,7 +79,7 @@ struct dr_scan_hand {
 	struct dr_worker *worker; /* while a task runs */
 	struct dr_tally tally;
 	_Atomic uint64_t trusted_files, trusted_bytes; /* as in a tally: written by one thread */
-	char *buf;                                     /* DR_SCAN_SMALL_BYTES */
+	char *buf;                                     /* DR_SMALL_BYTES */
 	char *listing;                                 /* DR_LISTING_BYTES */
 	struct dr_xattrs xattrs;
 	struct dr_path path;
@@ -226,8 +223,6 @@ void dr_scan_dir_destroy(struct dr_scan *scan, struct dr_scan_dir *sd);
 struct dr_scan_dir *dr_scan_child(struct dr_scan_hand *hand, struct dr_scan_dir *parent, const char *name,
 				  size_t name_len, const struct dr_meta *src, const struct dr_meta *dst);
 void dr_scan_push_children(struct dr_scan_hand *hand);
-/* An entry of the tree. */
-void dr_scan_count_found(struct dr_tally *tally, const struct dr_meta *meta);
 /* One part of a directory's work is done; with the last one, what follows is. */
 void dr_scan_dir_done(struct dr_scan_hand *hand, struct dr_scan_dir *sd);
 /* Is the name drover's own: of a temporary file, a marker, the manifest at hand? */

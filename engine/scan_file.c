@@ -93,7 +93,7 @@ static uint64_t block_bytes(const struct dr_scan_wish *wish, uint64_t size)
 
 static int hash_blocks(struct dr_scan_file *file, const char *data, size_t len, uint64_t bytes)
 {
-	struct dr_page_digest pages[DR_SCAN_SMALL_BYTES / DR_DIGEST_PAGE_BYTES];
+	struct dr_page_digest pages[DR_SMALL_BYTES / DR_DIGEST_PAGE_BYTES];
 	size_t n_pages = (len + DR_DIGEST_PAGE_BYTES - 1) / DR_DIGEST_PAGE_BYTES,
 	       step = bytes / DR_DIGEST_PAGE_BYTES;
 	file->n_blocks = (len + bytes - 1) / bytes;
@@ -192,7 +192,7 @@ static int read_content(struct dr_scan_hand *hand, const struct dr_scan_wish *wi
 			struct dr_scan_file *file)
 {
 	size_t size = (size_t)file->record.meta.size_bytes;
-	if (file->record.meta.size_bytes > DR_SCAN_SMALL_BYTES)
+	if (file->record.meta.size_bytes > DR_SMALL_BYTES)
 		return read_large(hand, wish, fd, file);
 	dr_rate_take(&hand->scan->rate, size, hand->scan->stop);
 	ssize_t n = size ? dr_fs_read_all(fd, hand->buf, size) : 0;
@@ -203,12 +203,6 @@ static int read_content(struct dr_scan_hand *hand, const struct dr_scan_wish *wi
 }
 
 /* ---- a file that may change ------------------------------------------------------- */
-
-static bool is_same(const struct dr_meta *a, const struct dr_meta *b)
-{
-	return a->ino == b->ino && a->size_bytes == b->size_bytes && dr_time_cmp(a->mtime, b->mtime) == 0 &&
-	       dr_time_cmp(a->ctime, b->ctime) == 0 && dr_same_type(a, b);
-}
 
 /* How long ago that was, as far as it matters; negative: in the future. */
 static int64_t age_ns(struct dr_time time)
@@ -262,7 +256,7 @@ static int read_once(struct dr_scan_hand *hand, const struct dr_scan_wish *wish,
 	int stat_rc = dr_fs_stat(fd, "", &now);
 	if (stat_rc < 0)
 		return stat_rc;
-	if (!is_same(seen, &now))
+	if (!dr_same_version(seen, &now) || !dr_same_type(seen, &now))
 		rc = -EAGAIN;
 	*seen = now;
 	return rc;
@@ -271,7 +265,7 @@ static int read_once(struct dr_scan_hand *hand, const struct dr_scan_wish *wish,
 void dr_scan_read(struct dr_scan_hand *hand, const struct dr_scan_wish *wish, struct dr_scan_file *file)
 {
 	file->rc = -EAGAIN;
-	for (int try = 0; try < DR_SCAN_TRIES && file->rc == -EAGAIN; try++) {
+	for (int try = 0; try < DR_TRIES && file->rc == -EAGAIN; try++) {
 		if (dr_scan_stopped(hand->scan))
 			file->rc = -ECANCELED;
 		else if (dr_is_file(&file->record.meta))
@@ -335,8 +329,8 @@ static bool read_quickly(struct dr_scan_hand *hand, const struct dr_scan_wish *w
 	struct dr_meta *meta = &file->record.meta;
 	int64_t began_ns = dr_now_ns();
 	int fd DR_CLOSE = dr_fs_open_read(wish->dir_fd, wish->name, true);
-	ssize_t n = fd < 0 ? fd : read(fd, hand->buf, DR_SCAN_SMALL_BYTES);
-	if (n < 0 || n == (ssize_t)DR_SCAN_SMALL_BYTES)
+	ssize_t n = fd < 0 ? fd : read(fd, hand->buf, DR_SMALL_BYTES);
+	if (n < 0 || n == (ssize_t)DR_SMALL_BYTES)
 		return false;
 	int rc = dr_xattrs_read_fd(&hand->xattrs, fd, hand->scan->xattr_kinds);
 	if (rc == 0)
@@ -375,7 +369,7 @@ bool dr_scan_quick(struct dr_scan_hand *hand, const struct dr_scan_item *item)
 	e->meta = file->record.meta;
 	if (sd->names)
 		dr_names_mark(sd->names, e->name, e->name_len);
-	dr_scan_count_found(&hand->tally, &e->meta);
+	dr_tally_found(&hand->tally, &e->meta);
 	conclude(hand, &job);
 	return true;
 }
@@ -461,7 +455,7 @@ static void start(struct dr_scan_hand *hand, const struct dr_scan_job *like)
 
 void dr_scan_content(struct dr_scan_hand *hand, struct dr_scan_job *job, const struct dr_scan_item *item)
 {
-	if (job->size_bytes > DR_SCAN_SMALL_BYTES) {
+	if (job->size_bytes > DR_SMALL_BYTES) {
 		start(hand, job);
 		return;
 	}

@@ -352,7 +352,7 @@ bool dr_scan_check_quick(struct dr_scan_hand *hand, const struct dr_scan_item *i
 {
 	const struct dr_entry *e = item->entry;
 	int rc = dr_manifest_get(hand->scan->manifest, item->sd->id, e->name, e->name_len, hand->was, ret);
-	return rc == 0 && dr_is_file(&ret->meta) && ret->meta.size_bytes <= DR_SCAN_SMALL_BYTES &&
+	return rc == 0 && dr_is_file(&ret->meta) && ret->meta.size_bytes <= DR_SMALL_BYTES &&
 	       !(ret->has & DR_RECORD_UNREAD);
 }
 

@@ -89,9 +89,7 @@ static bool put_blocks(struct dr_scan_hand *hand, struct dr_record *record, cons
 static bool is_trusted(const struct dr_record *r, const struct dr_meta *now)
 {
 	const unsigned content = DR_RECORD_WHOLE | DR_RECORD_CONTENT;
-	return dr_is_file(&r->meta) && (r->has & content) == content && r->meta.ino == now->ino &&
-	       r->meta.size_bytes == now->size_bytes && dr_time_cmp(r->meta.mtime, now->mtime) == 0 &&
-	       dr_time_cmp(r->meta.ctime, now->ctime) == 0;
+	return dr_is_file(&r->meta) && (r->has & content) == content && dr_same_version(&r->meta, now);
 }
 
 static void count_done(struct dr_scan_hand *hand, uint64_t size_bytes)

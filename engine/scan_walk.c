@@ -147,20 +147,6 @@ bool dr_scan_excludes(struct dr_scan_hand *hand, const struct dr_scan_dir *sd, e
 
 /* ---- a batch ------------------------------------------------------------------------ */
 
-void dr_scan_count_found(struct dr_tally *tally, const struct dr_meta *m)
-{
-	if (dr_is_file(m)) {
-		DR_ADD(tally, files, 1);
-		DR_ADD(tally, bytes, m->size_bytes);
-	} else if (dr_is_dir(m)) {
-		DR_ADD(tally, dirs, 1);
-	} else if (dr_is_link(m)) {
-		DR_ADD(tally, symlinks, 1);
-	} else {
-		DR_ADD(tally, specials, 1);
-	}
-}
-
 static void look_alone(struct dr_scan_hand *hand, const struct dr_scan_item *item)
 {
 	struct dr_scan_dir *sd = item->sd;
@@ -209,7 +195,7 @@ static void look(struct dr_scan_hand *hand, const struct dr_scan_item *item)
 		look_alone(hand, item);
 		return;
 	}
-	dr_scan_count_found(&hand->tally, &e->meta);
+	dr_tally_found(&hand->tally, &e->meta);
 	if (kind == DR_SCAN_CREATE)
 		dr_scan_keep(hand, item);
 	else if (kind == DR_SCAN_CHECK)

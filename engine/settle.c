@@ -692,20 +692,6 @@ static bool excluded(struct dr_hand *hand, const struct dr_dir *dir, const struc
 	return dr_filter_excludes(filter, hand->path.text, hand->path.len, dr_is_dir(&e->meta));
 }
 
-static void count_found(struct dr_tally *tally, const struct dr_meta *m)
-{
-	if (dr_is_file(m)) {
-		DR_ADD(tally, files, 1);
-		DR_ADD(tally, bytes, m->size_bytes);
-	} else if (dr_is_dir(m)) {
-		DR_ADD(tally, dirs, 1);
-	} else if (dr_is_link(m)) {
-		DR_ADD(tally, symlinks, 1);
-	} else {
-		DR_ADD(tally, specials, 1);
-	}
-}
-
 /* Fills in the counterpart. -errno: it can't be told, reported. */
 static int look_at_counterpart(struct dr_hand *hand, struct dr_item *item)
 {
@@ -763,7 +749,7 @@ void dr_settle(struct dr_hand *hand, struct dr_dir *dir, struct dr_entry *e, int
 		return;
 	}
 	if (!run->delete_only)
-		count_found(&hand->tally, &e->meta);
+		dr_tally_found(&hand->tally, &e->meta);
 	if (dr_is_dir(&e->meta))
 		settle_dir(hand, &item);
 	else if (!run->delete_only || (item.exists && dr_is_dir(&item.have)))

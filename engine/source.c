@@ -43,10 +43,7 @@ int dr_source_check(int fd, const struct dr_meta *meta, struct dr_meta *ret_now)
 	int rc = dr_fs_stat(fd, "", ret_now);
 	if (rc < 0)
 		return rc;
-	bool same = ret_now->ino == meta->ino && ret_now->size_bytes == meta->size_bytes &&
-		    dr_time_cmp(ret_now->mtime, meta->mtime) == 0 &&
-		    dr_time_cmp(ret_now->ctime, meta->ctime) == 0 && dr_same_type(ret_now, meta);
-	return same ? 0 : -EAGAIN;
+	return dr_same_version(ret_now, meta) && dr_same_type(ret_now, meta) ? 0 : -EAGAIN;
 }
 
 void dr_source_map(const struct dr_hand *hand, struct dr_meta *meta)

@@ -39,22 +39,14 @@ void dr_fail(struct dr_hand *hand, struct dr_dir *dir, const char *name, enum dr
 	     const char *operation, int error)
 {
 	atomic_store(&dir->failed, true);
-	if (error == -ECANCELED)
-		return; /* the reason was told */
-	if (error == -ENOENT && side == DR_SRC) {
-		DR_ADD(&hand->tally, vanished, 1); /* it was there a moment ago: no failure */
-		return;
-	}
-	DR_ADD(&hand->tally, failed, 1);
-	dr_report_failure(&hand->run->report, dir, name, side, operation, error, NULL, false);
+	dr_report_fail(&hand->run->report, &hand->tally, dir, name, side, operation, error);
 }
 
 void dr_fail_words(struct dr_hand *hand, struct dr_dir *dir, const char *name, enum dr_side side,
 		   const char *operation, const char *words)
 {
 	atomic_store(&dir->failed, true);
-	DR_ADD(&hand->tally, failed, 1);
-	dr_report_failure(&hand->run->report, dir, name, side, operation, 0, words, false);
+	dr_report_fail_words(&hand->run->report, &hand->tally, dir, name, side, operation, words);
 }
 
 void dr_fatal(struct dr_run *run, int error, const char *words)

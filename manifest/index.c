@@ -367,12 +367,6 @@ int dr_index_set_complete(struct dr_index *x, uint64_t mark)
 	return rc;
 }
 
-bool dr_index_same(const struct dr_meta *recorded, const struct dr_meta *now)
-{
-	return recorded->ino == now->ino && recorded->size_bytes == now->size_bytes &&
-	       dr_time_cmp(recorded->mtime, now->mtime) == 0 && dr_time_cmp(recorded->ctime, now->ctime) == 0;
-}
-
 /* ---- files ------------------------------------------------------------------------ */
 
 void dr_index_file_finish(struct dr_index_file *file)
@@ -551,7 +545,7 @@ int dr_index_get_file(struct dr_index *x, const struct dr_meta *now, struct dr_i
 	*ret = (struct dr_index_file){.block_bytes = 0};
 	pthread_mutex_lock(&x->lock);
 	int rc = get_file_row(x, now->ino, ret, &version);
-	if (rc == 0 && !dr_index_same(&ret->meta, now))
+	if (rc == 0 && !dr_same_version(&ret->meta, now))
 		rc = -ENOENT;
 	if (rc == 0 && ret->n_blocks)
 		rc = get_blocks(x, version, ret);
@@ -722,7 +716,7 @@ static int touch_file(struct dr_index *x, const struct dr_meta *before, const st
 {
 	struct dr_index_file f = {.block_bytes = 0};
 	uint64_t version;
-	if (get_file_row(x, before->ino, &f, &version) < 0 || !dr_index_same(&f.meta, before))
+	if (get_file_row(x, before->ino, &f, &version) < 0 || !dr_same_version(&f.meta, before))
 		return -ENOENT;
 	f.meta = *after;
 	int rc = begin_run(x);
@@ -733,7 +727,7 @@ static int touch_place(struct dr_index *x, const struct dr_meta *before, const s
 {
 	struct dr_index_place p;
 	uint32_t run;
-	if (get_place(x, BY_INODE, before->ino, &p, &run) < 0 || !dr_index_same(&p.meta, before))
+	if (get_place(x, BY_INODE, before->ino, &p, &run) < 0 || !dr_same_version(&p.meta, before))
 		return -ENOENT;
 	p.meta = *after;
 	int rc = begin_run(x);
@@ -763,14 +757,14 @@ static bool is_file_still(struct dr_index *x, uint64_t ino, const struct dr_meta
 {
 	struct dr_index_file f = {.block_bytes = 0};
 	uint64_t version;
-	return !was || (get_file_row(x, ino, &f, &version) == 0 && dr_index_same(&f.meta, was));
+	return !was || (get_file_row(x, ino, &f, &version) == 0 && dr_same_version(&f.meta, was));
 }
 
 static bool is_place_still(struct dr_index *x, uint64_t ino, const struct dr_meta *was)
 {
 	struct dr_index_place p;
 	uint32_t run;
-	return !was || (get_place(x, BY_INODE, ino, &p, &run) == 0 && dr_index_same(&p.meta, was));
+	return !was || (get_place(x, BY_INODE, ino, &p, &run) == 0 && dr_same_version(&p.meta, was));
 }
 
 int dr_index_forget(struct dr_index *x, uint64_t ino, const struct dr_meta *was)

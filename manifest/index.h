@@ -5,7 +5,7 @@
  * destination; and where what came from which source inode lies, so that a rename is a rename.
  *
  * Everything is keyed by inode and counts only while the inode is as recorded
- * (dr_index_same()). What is lost or damaged costs time, never correctness: a file
+ * (dr_same_version()). What is lost or damaged costs time, never correctness: a file
  * that can't be used is made anew. Nothing is written before the first put.
  *
  * Any thread; functions lock and block. What was put is kept once it is committed,
@@ -26,9 +26,6 @@ int dr_index_open(struct dr_index **ret, const char *path, bool *ret_fresh, stru
 /* NULL is fine. What was not committed is gone. */
 void dr_index_close(struct dr_index *index);
 int dr_index_commit(struct dr_index *index);
-
-/* Is the file still the one: inode, size, mtime, ctime? */
-bool dr_index_same(const struct dr_meta *recorded, const struct dr_meta *now);
 
 /* A regular file at the destination. */
 struct dr_index_file {
