@@ -346,19 +346,29 @@ static uint8_t *put_text(uint8_t *p, const char *text, uint32_t len)
 	return p + 4 + len;
 }
 
+/* The n of these kinds, to be freed. NULL: no memory. */
+static struct record *sort_by_name(const struct dr_xattrs *x, unsigned kinds, unsigned n)
+{
+	struct record *sorted = malloc(n * sizeof *sorted), r;
+	unsigned i = 0;
+	if (!sorted)
+		return NULL;
+	FOR_EACH_RECORD(x, r)
+	if (kinds & DR_ATTR_BIT(r.kind))
+		sorted[i++] = r;
+	qsort(sorted, n, sizeof *sorted, by_name);
+	return sorted;
+}
+
 int dr_xattrs_digest(const struct dr_xattrs *x, unsigned kinds, uint8_t ret[DR_DIGEST_BYTES])
 {
-	unsigned n = count_kinds(x, kinds), i = 0;
+	unsigned n = count_kinds(x, kinds);
 	if (n == 0)
 		return 0;
-	struct record *sorted = malloc(n * sizeof *sorted), r;
+	struct record *sorted = sort_by_name(x, kinds, n);
 	uint8_t *text = malloc(x->len_bytes + n * 8), *end = text;
 	if (sorted && text) {
-		FOR_EACH_RECORD(x, r)
-		if (kinds & DR_ATTR_BIT(r.kind))
-			sorted[i++] = r;
-		qsort(sorted, n, sizeof *sorted, by_name);
-		for (i = 0; i < n; i++) {
+		for (unsigned i = 0; i < n; i++) {
 			end = put_text(end, sorted[i].name, sorted[i].name_len);
 			end = put_text(end, sorted[i].value, sorted[i].value_len);
 		}
@@ -367,6 +377,97 @@ int dr_xattrs_digest(const struct dr_xattrs *x, unsigned kinds, uint8_t ret[DR_D
 	int rc = sorted && text ? 1 : -ENOMEM;
 	free(sorted);
 	free(text);
+	return rc;
+}
+
+/* ---- as bytes for somebody else --------------------------------------------- */
+
+#define PACKED_HEAD 6
+
+size_t dr_xattrs_packed(const struct dr_xattrs *x, unsigned kinds)
+{
+	struct record r;
+	size_t len = 0;
+	FOR_EACH_RECORD(x, r)
+	if (kinds & DR_ATTR_BIT(r.kind))
+		len += PACKED_HEAD + r.name_len + (size_t)r.value_len;
+	return len;
+}
+
+static uint8_t *put_packed(uint8_t *to, const struct record *r)
+{
+	uint32_t le = htole32(r->value_len);
+	to[0] = r->kind;
+	to[1] = r->name_len;
+	memcpy(to + 2, &le, sizeof le);
+	memcpy(to + PACKED_HEAD, r->name, r->name_len);
+	memcpy(to + PACKED_HEAD + r->name_len, r->value, r->value_len);
+	return to + PACKED_HEAD + r->name_len + r->value_len;
+}
+
+int dr_xattrs_pack(const struct dr_xattrs *x, unsigned kinds, uint8_t *to)
+{
+	unsigned n = count_kinds(x, kinds);
+	if (n == 0)
+		return 0;
+	struct record *sorted = sort_by_name(x, kinds, n);
+	if (!sorted)
+		return -ENOMEM;
+	for (unsigned i = 0; i < n; i++)
+		to = put_packed(to, &sorted[i]);
+	free(sorted);
+	return 0;
+}
+
+/* Its bytes, and the name terminated in ret_name; 0: it is none. */
+static size_t packed_at(const uint8_t *from, size_t len, char ret_name[UINT8_MAX + 1],
+			uint32_t *ret_value_len)
+{
+	if (len < PACKED_HEAD)
+		return 0;
+	size_t name_len = from[1];
+	memcpy(ret_value_len, from + 2, sizeof *ret_value_len);
+	*ret_value_len = le32toh(*ret_value_len);
+	if (*ret_value_len > XATTR_SIZE_MAX || len - PACKED_HEAD < name_len + *ret_value_len)
+		return 0;
+	memcpy(ret_name, from + PACKED_HEAD, name_len);
+	ret_name[name_len] = 0;
+	enum dr_attr kind = classify(ret_name);
+	if (name_len == 0 || strlen(ret_name) != name_len || kind == DR_ATTR_COUNT || kind != from[0])
+		return 0;
+	return PACKED_HEAD + name_len + *ret_value_len;
+}
+
+static int unpack(struct dr_xattrs *x, const uint8_t *from, size_t len_bytes)
+{
+	char name[UINT8_MAX + 1], last[UINT8_MAX + 1] = "";
+	uint32_t value_len;
+	while (len_bytes > 0) {
+		size_t n = packed_at(from, len_bytes, name, &value_len);
+		if (n == 0 || strcmp(name, last) <= 0)
+			return -EBADMSG;
+		int rc = dr_xattrs_add(x, name, from + n - value_len, value_len);
+		if (rc < 0)
+			return rc;
+		memcpy(last, name, from[1] + 1u);
+		from += n;
+		len_bytes -= n;
+	}
+	return 0;
+}
+
+static void forget_all(struct dr_xattrs *x)
+{
+	x->len_bytes = 0;
+	x->count = x->kinds = 0;
+}
+
+int dr_xattrs_unpack(struct dr_xattrs *x, const uint8_t *from, size_t len_bytes)
+{
+	forget_all(x);
+	int rc = unpack(x, from, len_bytes);
+	if (rc < 0)
+		forget_all(x);
 	return rc;
 }
 

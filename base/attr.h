@@ -70,6 +70,18 @@ bool dr_xattrs_equal(const struct dr_xattrs *a, const struct dr_xattrs *b, unsig
  */
 int dr_xattrs_digest(const struct dr_xattrs *x, unsigned kinds, uint8_t ret[16]);
 
+/*
+ * As bytes for somebody else: for each attribute of these kinds, in the order of names, kind (1), name
+ * length (1), value length (4, little endian), name, value. to has room for dr_xattrs_packed(). 0 or -ENOMEM.
+ */
+size_t dr_xattrs_packed(const struct dr_xattrs *x, unsigned kinds);
+int dr_xattrs_pack(const struct dr_xattrs *x, unsigned kinds, uint8_t *to);
+/*
+ * From them, which are not trusted: the kind must be the name's, and names ascend without repeating. 0, -EBADMSG or
+ * -ENOMEM; there are none then.
+ */
+int dr_xattrs_unpack(struct dr_xattrs *x, const uint8_t *from, size_t len_bytes);
+
 /* Rewrites the users and groups that POSIX ACL entries name. */
 void dr_xattrs_map_ids(struct dr_xattrs *x, const struct dr_idmap *map);
 

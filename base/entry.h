@@ -46,12 +46,15 @@ struct dr_meta {
 	uint16_t mode;  /* type and permissions */
 };
 
+struct dr_far_entry;
+
 /* One source entry. The name lives in the memory of the batch that holds it. */
 struct dr_entry {
 	struct dr_meta meta;
 	const char *name;
 	uint16_t name_len;
-	uint8_t d_type; /* DT_*, as the directory told; DT_UNKNOWN allowed */
+	uint8_t d_type;                 /* DT_*, as the directory told; DT_UNKNOWN allowed */
+	const struct dr_far_entry *far; /* what a source far away told with it (engine/far.h); else NULL */
 };
 
 static inline bool dr_is_dir(const struct dr_meta *m)

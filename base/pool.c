@@ -22,6 +22,8 @@ struct dr_pool {
 	atomic_uint started;
 	atomic_uint n_queued; /* tasks in all deques */
 	atomic_uint n_idle;
+	atomic_uint n_holds;
+	atomic_uint next;     /* worker that the next submitted task goes to */
 	pthread_mutex_t lock; /* guards sleeping and done */
 	pthread_cond_t wake;
 	bool done;
@@ -73,6 +75,15 @@ static struct dr_task *steal(struct dr_worker *w)
 	return NULL;
 }
 
+/* Under the lock: ends it all if this was the last thing to wait for. */
+static void end_if_done(struct dr_pool *p)
+{
+	if (p->n_idle != p->started || atomic_load(&p->n_queued) != 0 || atomic_load(&p->n_holds) != 0)
+		return;
+	p->done = true;
+	pthread_cond_broadcast(&p->wake);
+}
+
 /* Sleeps until something is queued; false when all sleep, which is the end. */
 static bool wait_for_work(struct dr_pool *p)
 {
@@ -81,10 +92,8 @@ static bool wait_for_work(struct dr_pool *p)
 	 * The order matters: idle is raised before queued is looked at, and a
 	 * pusher raises queued before it looks at idle, so one of them sees the other.
 	 */
-	if (atomic_fetch_add(&p->n_idle, 1) + 1 == p->started && atomic_load(&p->n_queued) == 0) {
-		p->done = true;
-		pthread_cond_broadcast(&p->wake);
-	}
+	atomic_fetch_add(&p->n_idle, 1);
+	end_if_done(p);
 	while (!p->done && atomic_load(&p->n_queued) == 0)
 		pthread_cond_wait(&p->wake, &p->lock);
 	atomic_fetch_sub(&p->n_idle, 1);
@@ -148,10 +157,10 @@ int dr_pool_run(struct dr_pool *p)
 	pthread_attr_t attr;
 	pthread_attr_init(&attr);
 	pthread_attr_setstacksize(&attr, STACK_BYTES);
-	p->done = false;
-	p->started = 0;
 	int rc = 0;
 	pthread_mutex_lock(&p->lock);
+	p->done = false;
+	p->started = 0;
 	while (p->started < p->n && rc == 0) {
 		rc = pthread_create(&p->workers[p->started].thread, &attr, work, &p->workers[p->started]);
 		if (rc == 0)
@@ -167,9 +176,8 @@ int dr_pool_run(struct dr_pool *p)
 	return 0;
 }
 
-void dr_pool_push(struct dr_worker *w, struct dr_task *task)
+static void put(struct dr_pool *p, struct dr_worker *w, struct dr_task *task)
 {
-	struct dr_pool *p = w->pool;
 	atomic_fetch_add(&p->n_queued, 1);
 	deque_put(w, task);
 	if (atomic_load(&p->n_idle) > 0) {
@@ -177,6 +185,29 @@ void dr_pool_push(struct dr_worker *w, struct dr_task *task)
 		pthread_cond_signal(&p->wake);
 		pthread_mutex_unlock(&p->lock);
 	}
+}
+
+void dr_pool_push(struct dr_worker *w, struct dr_task *task)
+{
+	put(w->pool, w, task);
+}
+
+void dr_pool_submit(struct dr_pool *p, struct dr_task *task)
+{
+	put(p, &p->workers[atomic_fetch_add(&p->next, 1) % p->n], task);
+}
+
+void dr_pool_hold(struct dr_pool *p)
+{
+	atomic_fetch_add(&p->n_holds, 1);
+}
+
+void dr_pool_release(struct dr_pool *p)
+{
+	pthread_mutex_lock(&p->lock);
+	atomic_fetch_sub(&p->n_holds, 1);
+	end_if_done(p);
+	pthread_mutex_unlock(&p->lock);
 }
 
 void *dr_worker_context(struct dr_worker *w)

@@ -45,6 +45,16 @@ int dr_pool_run(struct dr_pool *pool);
 /* From a running task: pushes another on its worker's own deque. */
 void dr_pool_push(struct dr_worker *worker, struct dr_task *task);
 
+/* From any thread: pushes a task to one of the workers. While the pool is held, or from a running task. */
+void dr_pool_submit(struct dr_pool *pool, struct dr_task *task);
+
+/*
+ * Something will submit a task: dr_pool_run() does not return before as many
+ * releases as holds. From any thread; the first before the pool runs dry.
+ */
+void dr_pool_hold(struct dr_pool *pool);
+void dr_pool_release(struct dr_pool *pool);
+
 void *dr_worker_context(struct dr_worker *worker);
 
 /* Workers that wait for work now: a hint for how finely to cut what is pushed. Any thread. */

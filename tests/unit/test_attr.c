@@ -281,6 +281,146 @@ Test(attr, without_a_map_acls_stay)
 	dr_xattrs_finish(&same);
 }
 
+/* ---- as bytes ------------------------------------------------------------------- */
+
+static void add_text(struct dr_xattrs *x, const char *name, const char *value)
+{
+	cr_assert_eq(dr_xattrs_add(x, name, value, strlen(value)), 0);
+}
+
+/* Names in another order than theirs, and of two kinds. */
+static struct dr_xattrs three_attributes(void)
+{
+	struct dr_xattrs x = {0};
+	add_text(&x, "user.b", "");
+	add_text(&x, "user.a", "one");
+	add_text(&x, "system.posix_acl_access", "acl");
+	return x;
+}
+
+#define PACKED_ACL "\2\27\3\0\0\0system.posix_acl_accessacl"
+#define PACKED_USER                                                                                          \
+	"\4\6\3\0\0\0user.aone"                                                                              \
+	"\4\6\0\0\0\0user.b"
+
+static void expect_packed(const struct dr_xattrs *x, unsigned kinds, const void *bytes, size_t len)
+{
+	uint8_t packed[256];
+	memset(packed, 0xaa, sizeof packed);
+	cr_assert_eq(dr_xattrs_packed(x, kinds), len);
+	cr_assert_eq(dr_xattrs_pack(x, kinds, packed), 0);
+	cr_expect_arr_eq(packed, bytes, len);
+	cr_expect_eq(packed[len], 0xaa, "written beyond its end");
+}
+
+static int unpack(struct dr_xattrs *x, const void *bytes, size_t len)
+{
+	uint8_t *exact = malloc(len + !len);
+	memcpy(exact, bytes, len);
+	int rc = dr_xattrs_unpack(x, exact, len);
+	free(exact);
+	return rc;
+}
+
+Test(attr, thousands_are_packed_in_no_time)
+{
+	struct dr_xattrs x = {0}, back = {0};
+	char name[32];
+	for (unsigned i = 0; i < 20000; i++) {
+		snprintf(name, sizeof name, "user.%u", i * 7919 % 20000);
+		add_text(&x, name, "");
+	}
+	size_t len = dr_xattrs_packed(&x, DR_ATTR_ALL);
+	uint8_t *packed = malloc(len);
+	cr_assert_eq(dr_xattrs_pack(&x, DR_ATTR_ALL, packed), 0);
+	cr_expect_eq(dr_xattrs_unpack(&back, packed, len), 0);
+	cr_expect_eq(back.count, 20000);
+	free(packed);
+	dr_xattrs_finish(&back);
+	dr_xattrs_finish(&x);
+}
+
+Test(attr, attributes_are_packed_in_the_order_of_names)
+{
+	struct dr_xattrs x = three_attributes();
+	expect_packed(&x, DR_ATTR_ALL, PACKED_ACL PACKED_USER, sizeof(PACKED_ACL PACKED_USER) - 1);
+	dr_xattrs_finish(&x);
+}
+
+Test(attr, only_what_is_asked_for_is_packed)
+{
+	struct dr_xattrs x = three_attributes();
+	expect_packed(&x, DR_ATTR_BIT(DR_ATTR_ACL), PACKED_ACL, sizeof PACKED_ACL - 1);
+	expect_packed(&x, DR_ATTR_BIT(DR_ATTR_XATTR), PACKED_USER, sizeof PACKED_USER - 1);
+	expect_packed(&x, DR_ATTR_BIT(DR_ATTR_NFS4_ACL), "", 0);
+	dr_xattrs_finish(&x);
+}
+
+Test(attr, what_was_packed_is_unpacked)
+{
+	struct dr_xattrs x = three_attributes(), again = {0};
+	add_text(&again, "user.before", "gone");
+	cr_expect_eq(unpack(&again, PACKED_ACL PACKED_USER, sizeof(PACKED_ACL PACKED_USER) - 1), 0);
+	cr_expect(dr_xattrs_equal(&x, &again, DR_ATTR_ALL));
+	cr_expect_eq(again.count, 3);
+	cr_expect_eq(again.kinds, DR_ATTR_BIT(DR_ATTR_ACL) | DR_ATTR_BIT(DR_ATTR_XATTR));
+	cr_expect_eq(unpack(&again, "", 0), 0);
+	cr_expect_eq(again.count, 0);
+	dr_xattrs_finish(&x);
+	dr_xattrs_finish(&again);
+}
+
+Test(attr, what_is_cut_off_is_not_unpacked)
+{
+	static const char packed[] = PACKED_ACL PACKED_USER;
+	const size_t ends[] = {0, sizeof PACKED_ACL - 1, sizeof PACKED_ACL - 1 + 15};
+	struct dr_xattrs x = {0};
+	for (size_t len = 0; len < sizeof packed - 1; len++) {
+		bool whole = len == ends[0] || len == ends[1] || len == ends[2];
+		cr_expect_eq(unpack(&x, packed, len), whole ? 0 : -EBADMSG, "%zu bytes", len);
+		cr_expect(whole || x.count == 0);
+	}
+	dr_xattrs_finish(&x);
+}
+
+static int unpack_error(const void *bytes, size_t len)
+{
+	struct dr_xattrs x = {0};
+	int rc = unpack(&x, bytes, len);
+	cr_expect(rc == 0 || (x.count == 0 && x.kinds == 0 && x.len_bytes == 0));
+	dr_xattrs_finish(&x);
+	return rc;
+}
+#define UNPACK_ERROR(literal) unpack_error(literal, sizeof(literal) - 1)
+
+Test(attr, an_attribute_that_makes_no_sense_is_not_unpacked)
+{
+	cr_expect_eq(UNPACK_ERROR("\4\6\1\0\0\0user.av"), 0);
+	cr_expect_eq(UNPACK_ERROR("\2\6\1\0\0\0user.av"), -EBADMSG, "another kind");
+	cr_expect_eq(UNPACK_ERROR("\4\27\1\0\0\0system.posix_acl_accessv"), -EBADMSG,
+		     "an ACL as a plain one");
+	cr_expect_eq(UNPACK_ERROR("\7\14\1\0\0\0security.evmv"), -EBADMSG, "what is never copied");
+	cr_expect_eq(UNPACK_ERROR("\4\14\1\0\0\0security.evmv"), -EBADMSG, "what is never copied");
+	cr_expect_eq(UNPACK_ERROR("\4\0\1\0\0\0v"), -EBADMSG, "no name");
+	cr_expect_eq(UNPACK_ERROR("\4\6\1\0\0\0us\0r.av"), -EBADMSG, "a NUL in the name");
+	cr_expect_eq(UNPACK_ERROR("\4\6\xff\xff\xff\xffuser.av"), -EBADMSG, "too long");
+}
+
+Test(attr, names_that_repeat_or_descend_are_not_unpacked)
+{
+	cr_expect_eq(UNPACK_ERROR("\4\6\0\0\0\0user.a\4\6\0\0\0\0user.b"), 0);
+	cr_expect_eq(UNPACK_ERROR("\4\6\0\0\0\0user.a\4\6\0\0\0\0user.a"), -EBADMSG);
+	cr_expect_eq(UNPACK_ERROR("\4\6\0\0\0\0user.b\4\6\0\0\0\0user.a"), -EBADMSG);
+}
+
+Test(attr, a_value_as_long_as_linux_has_them_is_unpacked_and_no_longer_one)
+{
+	static uint8_t packed[12 + 65537] = "\4\6\0\0\1\0user.a";
+	cr_expect_eq(unpack_error(packed, 12 + 65536), 0);
+	packed[2] = 1;
+	cr_expect_eq(unpack_error(packed, 12 + 65537), -EBADMSG);
+}
+
 /* ---- applying ----------------------------------------------------------------- */
 
 /* Sets what `what` says on a file and gives what failed. */
