@@ -58,6 +58,7 @@ struct rule {
 	    slash_after; /* trailing "***": directories get a '/' behind, so that "x/" + "***" meets x itself */
 	enum scope scope;
 	size_t slashes;
+	char *words; /* as dr_filter_add() takes it */
 
 	char *text; /* not wild */
 	size_t len; /* of text, or number of elements */
@@ -80,6 +81,7 @@ int dr_filter_create(struct dr_filter **ret)
 
 static void rule_finish(struct rule *rule)
 {
+	free(rule->words);
 	free(rule->text);
 	free(rule->elements);
 	free(rule->classes);
@@ -319,6 +321,15 @@ static int filter_reserve(struct dr_filter *filter)
 	return 0;
 }
 
+/* The sign is needed only before what would be taken for a sign, or for "!". */
+static int keep_words(struct rule *rule, const char *whole, const char *pattern)
+{
+	bool sign = (*pattern == '-' || *pattern == '+') && pattern[1] == ' ';
+
+	rule->words = strdup(sign || !strcmp(pattern, "!") ? whole : pattern);
+	return rule->words ? 0 : -ENOMEM;
+}
+
 int dr_filter_add(struct dr_filter *filter, const char *pattern, bool include, struct dr_err *err)
 {
 	if (strcmp(pattern, "!") == 0) {
@@ -341,6 +352,8 @@ int dr_filter_add(struct dr_filter *filter, const char *pattern, bool include, s
 
 	struct rule rule = {.include = include};
 	int r = filter_reserve(filter);
+	if (r == 0)
+		r = keep_words(&rule, whole, pattern);
 	if (r == 0)
 		r = rule_init(&rule, pattern, len);
 	/* Where the pattern can match nothing, rsync goes on without a word, and lists are shared with it. */
@@ -511,4 +524,15 @@ bool dr_filter_excludes(const struct dr_filter *filter, const char *path, size_t
 			return !filter->rules[i].include;
 	}
 	return false;
+}
+
+size_t dr_filter_count(const struct dr_filter *filter)
+{
+	return filter ? filter->n : 0;
+}
+
+const char *dr_filter_rule(const struct dr_filter *filter, size_t i, bool *ret_include)
+{
+	*ret_include = filter->rules[i].include;
+	return filter->rules[i].words;
 }

@@ -50,3 +50,10 @@ bool dr_filter_empty(const struct dr_filter *filter);
  * or fails; the time is bounded by the product of path and pattern lengths.
  */
 bool dr_filter_excludes(const struct dr_filter *filter, const char *path, size_t len, bool is_dir);
+
+/*
+ * Rule i of dr_filter_count() as words that dr_filter_add() makes the same rule of, in another program.
+ * They belong to the filter. Rules that a "!" has made forgotten, and such as can match nothing, are not there.
+ */
+size_t dr_filter_count(const struct dr_filter *filter);
+const char *dr_filter_rule(const struct dr_filter *filter, size_t i, bool *ret_include);

@@ -388,3 +388,47 @@ Test(filter_file, a_dash_is_standard_input)
 	cr_expect(excludes(filter, "a"));
 	dr_filter_destroy(filter);
 }
+
+/* ---- rules as words, for another program --------------------------------------------- */
+
+/* The same filter, from what it says of itself. */
+static struct dr_filter *retold(const struct dr_filter *filter)
+{
+	struct dr_filter *again = filter_new();
+	for (size_t i = 0; i < dr_filter_count(filter); i++) {
+		bool include;
+		const char *words = dr_filter_rule(filter, i, &include);
+		cr_assert_eq(dr_filter_add(again, words, include, NULL), 0, "%s", words);
+	}
+	cr_expect_eq(dr_filter_count(again), dr_filter_count(filter));
+	return again;
+}
+
+Test(filter_words, make_the_same_rules_again)
+{
+	static const char *const rules[] = {"+ keep", "*.o",   "- - dash",     "+ + plus",
+					    "- !",    "/top/", "a/**/b",       "\\escaped*",
+					    "- x ",   "#hash", "[[:digit:]]*", "dir/***"};
+	static const char *const paths[] = {"keep",  "a.o",   "- dash",   "+ plus",     "!",    "top/",
+					    "top",   "a/x/b", "escaped1", "\\escaped1", "x ",   "x",
+					    "#hash", "1a",    "dir/",     "dir/f",      "other"};
+	struct dr_filter *filter = filter_new();
+	for (size_t i = 0; i < sizeof rules / sizeof *rules; i++)
+		cr_assert_eq(dr_filter_add(filter, rules[i], false, NULL), 0, "%s", rules[i]);
+	struct dr_filter *again = retold(filter);
+	for (size_t i = 0; i < sizeof paths / sizeof *paths; i++)
+		cr_expect_eq(excludes(again, paths[i]), excludes(filter, paths[i]), "%s", paths[i]);
+	dr_filter_destroy(again);
+	dr_filter_destroy(filter);
+}
+
+Test(filter_words, a_filter_of_none_has_none)
+{
+	struct dr_filter *filter = filter_new();
+	cr_expect_eq(dr_filter_count(NULL), 0);
+	cr_expect_eq(dr_filter_count(filter), 0);
+	cr_assert_eq(dr_filter_add(filter, "a", false, NULL), 0);
+	cr_assert_eq(dr_filter_add(filter, "!", false, NULL), 0);
+	cr_expect_eq(dr_filter_count(filter), 0);
+	dr_filter_destroy(filter);
+}
