@@ -21,8 +21,7 @@
 /* Below this a hole is not worth asking for. */
 #define SPARSE_BYTES 8192u
 
-/* What the source is now counts from here on. `now` is as at the source. */
-static void see_again(struct dr_hand *hand, struct dr_item *item, const struct dr_meta *now)
+void dr_copy_see(struct dr_hand *hand, struct dr_item *item, const struct dr_meta *now)
 {
 	/* Another file took the name: what is linked to the old one no longer goes with it. */
 	if (item->first_link && now->ino != item->entry->meta.ino) {
@@ -62,18 +61,18 @@ static int read_small(struct dr_hand *hand, const struct dr_item *item, struct d
 	return -EAGAIN;
 }
 
-static void write_small(struct dr_hand *hand, struct dr_item *item, const struct dr_diff *diff)
+void dr_copy_write(struct dr_hand *hand, struct dr_item *item, const struct dr_diff *diff, const void *data)
 {
 	struct dr_put put;
 	struct dr_link_place place = {0};
 	uint8_t digest[DR_DIGEST_BYTES];
 	size_t size = (size_t)item->want.size_bytes;
-	dr_digest_plain(hand->buf, size, digest);
+	dr_digest_plain(data, size, digest);
 	const char *operation = "create";
 	int rc = dr_put_file(hand, &put, item);
 	if (rc >= 0 && size) {
 		operation = "write";
-		rc = dr_fs_write_all(put.fd, hand->buf, size);
+		rc = dr_fs_write_all(put.fd, data, size);
 		dr_note_space(hand->run, rc);
 		if (rc < 0)
 			dr_put_abort(&put);
@@ -94,13 +93,12 @@ static void write_small(struct dr_hand *hand, struct dr_item *item, const struct
 	dr_path_finish(&place.path);
 }
 
-static void source_failed(struct dr_hand *hand, const struct dr_item *item, int rc)
+void dr_copy_failed(struct dr_hand *hand, const struct dr_item *item, const char *operation, int rc)
 {
 	if (rc == -ENOENT)
 		DR_ADD(&hand->tally, vanished, 1);
 	else
-		dr_fail(hand, item->dir, item->entry->name, DR_SRC,
-			rc == -EACCES || rc == -ELOOP ? "open" : "read", rc);
+		dr_fail(hand, item->dir, item->entry->name, DR_SRC, operation, rc);
 	dr_unsettled(hand, item);
 }
 
@@ -111,14 +109,14 @@ static void copy_small(struct dr_hand *hand, struct dr_item *item, struct dr_dif
 	for (int try = 0; try < DR_TRIES && !dr_stopped(hand->run); try++) {
 		int rc = read_small(hand, item, &seen, &item->want);
 		if (rc == 0) {
-			write_small(hand, item, &diff);
+			dr_copy_write(hand, item, &diff, hand->buf);
 			return;
 		}
 		if (rc != -EAGAIN) {
-			source_failed(hand, item, rc);
+			dr_copy_failed(hand, item, rc == -EACCES || rc == -ELOOP ? "open" : "read", rc);
 			return;
 		}
-		see_again(hand, item, &seen);
+		dr_copy_see(hand, item, &seen);
 		if (!dr_is_file(&seen))
 			break;
 		if (seen.size_bytes > DR_SMALL_BYTES) {
@@ -135,7 +133,7 @@ static void copy_small(struct dr_hand *hand, struct dr_item *item, struct dr_dif
 static bool may_clone(const struct dr_item *item)
 {
 	const struct dr_device *d = item->dir->device;
-	return item->want.dev == d->dev && item->want.size_bytes >= CLONE_BYTES &&
+	return !item->entry->far && item->want.dev == d->dev && item->want.size_bytes >= CLONE_BYTES &&
 	       !atomic_load_explicit(&d->no_clone, memory_order_relaxed);
 }
 
@@ -171,13 +169,65 @@ void dr_copy_file(struct dr_hand *hand, struct dr_item *item, struct dr_diff dif
 	bool inplace = run->options->inplace && item->exists && dr_is_file(&item->have);
 	if (want->size_bytes > DR_SMALL_BYTES || sparse || inplace || may_clone(item))
 		dr_xfer_start(hand, item, diff);
+	else if (run->far)
+		dr_far_copy(hand, item, diff);
 	else
 		copy_small(hand, item, diff);
+}
+
+/* The content digest of the destination's file, of so many bytes. -EAGAIN: it has not so many. */
+static int digest_there(struct dr_hand *hand, int fd, uint64_t size, uint8_t ret[DR_DIGEST_BYTES])
+{
+	struct dr_block *block = dr_blocks_take(&hand->run->blocks, true);
+	struct dr_digest sum = {0, 0};
+	int rc = block ? 0 : -ENOMEM;
+	for (uint64_t at = 0; rc == 0 && !dr_stopped(hand->run); at += DR_BLOCK_BYTES) {
+		uint64_t left = size - at;
+		size_t len = left < DR_BLOCK_BYTES ? (size_t)left : DR_BLOCK_BYTES;
+		ssize_t n = dr_fs_pread_all(fd, block->data, len, at);
+		rc = n < 0 ? (int)n : (size_t)n < len ? -EAGAIN : 0;
+		if (rc == 0 && size <= DR_DIGEST_PLAIN_BYTES)
+			dr_digest_plain(block->data, len, ret);
+		else if (rc == 0)
+			dr_digest_add(&sum, dr_digest_pages(at, block->data, len, NULL));
+		DR_ADD(&hand->tally, bytes_read, n > 0 ? (uint64_t)n : 0);
+		if (len == left)
+			break;
+	}
+	if (size > DR_DIGEST_PLAIN_BYTES)
+		dr_digest_end(&sum, size, ret);
+	if (block)
+		dr_blocks_give(&hand->run->blocks, block);
+	return rc;
+}
+
+/* Each side reads its own; digests are compared. */
+static int compare_far(struct dr_hand *hand, const struct dr_item *item, enum dr_side *ret_side)
+{
+	struct dr_far_digest far;
+	uint8_t here[DR_DIGEST_BYTES];
+	*ret_side = DR_SRC;
+	int rc = dr_far_digest_ask(hand->run->far, &far, dr_far_dir_id(item->dir->far), item->entry->name);
+	if (rc < 0)
+		return dr_stopped(hand->run) ? -ECANCELED : rc;
+	int fd DR_CLOSE = dr_fs_open_read(item->dst_fd, item->entry->name, hand->run->privileged);
+	int rc_here = fd < 0 ? fd : digest_there(hand, fd, item->want.size_bytes, here);
+	rc = dr_far_digest_wait(&far);
+	if (rc == -EAGAIN)
+		return 0; /* it keeps changing: who copies it sees to that */
+	if (rc < 0)
+		return dr_stopped(hand->run) ? -ECANCELED : rc;
+	*ret_side = DR_DST;
+	if (rc_here == -EAGAIN || far.meta.size_bytes != item->want.size_bytes)
+		return 0;
+	return rc_here < 0 ? rc_here : memcmp(here, far.digest, sizeof here) == 0;
 }
 
 int dr_copy_compare(struct dr_hand *hand, const struct dr_item *item, enum dr_side *ret_side)
 {
 	const size_t half = DR_SMALL_BYTES / 2;
+	if (hand->run->far)
+		return compare_far(hand, item, ret_side);
 	int src DR_CLOSE = dr_source_open(hand, item->src_fd, item->entry->name, &item->entry->meta);
 	int dst DR_CLOSE = dr_fs_open_read(item->dst_fd, item->entry->name, hand->run->privileged);
 	*ret_side = src < 0 ? DR_SRC : DR_DST;

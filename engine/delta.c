@@ -83,9 +83,13 @@ void dr_delta_want_hashes(struct dr_delta *delta, uint64_t size_bytes)
 void dr_delta_note(struct dr_delta *delta, uint64_t offset, const void *data, size_t len_bytes,
 		   const struct dr_page_digest *pages)
 {
-	struct dr_index_file *f = &delta->fresh;
-	if (!f->n_blocks)
-		return;
+	if (delta->fresh.n_blocks)
+		dr_delta_hash(&delta->fresh, offset, data, len_bytes, pages);
+}
+
+void dr_delta_hash(struct dr_index_file *f, uint64_t offset, const void *data, size_t len_bytes,
+		   const struct dr_page_digest *pages)
+{
 	for (size_t at = 0, n; at < len_bytes; at += n) {
 		n = len_bytes - at < f->block_bytes ? len_bytes - at : (size_t)f->block_bytes;
 		uint64_t i = (offset + at) / f->block_bytes;
@@ -143,7 +147,7 @@ bool dr_delta_begin(struct dr_hand *hand, struct dr_delta *delta, const struct d
 		dr_index_file_finish(&delta->known);
 		delta->known = (struct dr_index_file){0};
 	}
-	return !most_has_changed(hand, delta, src, item->want.size_bytes);
+	return src < 0 || !most_has_changed(hand, delta, src, item->want.size_bytes);
 }
 
 /* ---- what differs ------------------------------------------------------------------ */

@@ -47,12 +47,16 @@ void dr_delta_want_hashes(struct dr_delta *delta, uint64_t size_bytes);
 /*
  * Opens the destination's version and looks up its hashes. False: a delta is
  * of no use, because there is no such file, or a sample says that most of it has
- * changed (seldom: a sample is taken). src: the source, open.
+ * changed (seldom: a sample is taken). src: the source, open; -1: no sample can be taken.
  */
 bool dr_delta_begin(struct dr_hand *hand, struct dr_delta *delta, const struct dr_item *item, int src);
 
 /* A piece has passed, with its page digests. Any thread, each piece once. */
 void dr_delta_note(struct dr_delta *delta, uint64_t offset, const void *data, size_t len_bytes,
+		   const struct dr_page_digest *pages);
+
+/* The hashes of a piece's blocks, which begin and end with it or with the file. */
+void dr_delta_hash(struct dr_index_file *file, uint64_t offset, const void *data, size_t len_bytes,
 		   const struct dr_page_digest *pages);
 
 /* Calls emit for each run of the piece that differs; data NULL: zeros. 0 or the first -errno. Any thread; hand is its own. */

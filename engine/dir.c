@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "base/fs.h"
+#include "engine/far.h"
 
 void dr_dirs_init(struct dr_dirs *dirs, unsigned limit)
 {
@@ -101,6 +102,7 @@ void dr_dir_unref(struct dr_dirs *dirs, struct dr_dir *dir)
 		}
 		pthread_mutex_unlock(&dirs->lock);
 		free(dir->moved_from);
+		dr_far_dir_destroy(dir->far);
 		free(dir);
 		dir = parent;
 	}

@@ -60,6 +60,7 @@ struct dr_dir {
 	bool listing;     /* the source is listed in several steps; keeps a pin */
 	bool replaces;    /* something else, with replaced_flags, has the name at the destination */
 	uint32_t replaced_flags;
+	bool has_parts;              /* what an earlier run has left of large files lies at the destination */
 	bool inherits;               /* the destination gives new entries an ACL of its own */
 	atomic_bool failed;          /* something in it failed: nothing is deleted from it */
 	atomic_bool touched;         /* the destination's times moved */
@@ -73,6 +74,8 @@ struct dr_dir {
 
 	/* A dry run: it would have been moved from this path beneath the destination's root, where it still is. */
 	char *moved_from; /* NULL: no. Ours. */
+
+	struct dr_far_dir *far; /* the source is far: see far.h. Ours. */
 
 	/* While it is filled under a hidden name (see put.h). */
 	char stage[48];            /* the hidden name, "" once it has its own */

@@ -4,7 +4,6 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <linux/magic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -12,6 +11,7 @@
 #include <xxhash.h>
 
 #include "base/fs.h"
+#include "engine/origin.h"
 #include "engine/roots.h"
 #include "engine/run.h"
 
@@ -54,9 +54,10 @@ void dr_moves_begin(struct dr_run *run, const struct dr_roots *roots)
 	const char *identity = roots->src_mount.identity;
 	if (o->no_moves || o->no_manifest || roots->dst < 0)
 		return;
-	/* FUSE makes up a handle for each mount. */
-	m->handles = dr_fs_type(roots->src) != FUSE_SUPER_MAGIC;
-	m->mark = XXH3_64bits_withSeed(identity, strlen(identity), roots->dst_meta.ino) | 1;
+	m->handles = !run->far && dr_origin_handles(roots->src);
+	m->mark = dr_origin_mark(identity, roots->dst_meta.ino);
+	if (run->far)
+		m->mark = XXH3_64bits_withSeed(&run->far_root.mark, sizeof run->far_root.mark, m->mark) | 1;
 	m->recorded = !o->dry_run;
 	/* With ignore_existing, what was moved would keep old metadata. */
 	if (o->del && !o->ignore_existing)
@@ -95,39 +96,21 @@ void dr_moves_end(struct dr_run *run)
 
 /* ---- who is it? ------------------------------------------------------------------- */
 
-/* Files made together come to lie together in the index, which is the quicker to write for it. */
-static uint64_t near(uint64_t ino, uint64_t hash)
-{
-	return ino << 32 | (uint32_t)hash;
-}
-
-static uint64_t by_birth(int dir_fd, const char *name, uint64_t seed)
-{
-	struct statx x;
-	int flags = AT_SYMLINK_NOFOLLOW | AT_NO_AUTOMOUNT | (*name ? 0 : AT_EMPTY_PATH);
-	if (statx(dir_fd, name, flags, STATX_BTIME | STATX_INO, &x) < 0 || !(x.stx_mask & STATX_BTIME) ||
-	    !x.stx_btime.tv_sec)
-		return 0;
-	uint64_t birth[] = {x.stx_ino, (uint64_t)x.stx_btime.tv_sec, x.stx_btime.tv_nsec};
-	return near(x.stx_ino, XXH3_64bits_withSeed(birth, sizeof birth, seed));
-}
-
-/* 0: it can't be told. name "": dir_fd itself. m: as it was seen. */
 static uint64_t origin_of(const struct dr_run *run, int dir_fd, const char *name, const struct dr_meta *m)
 {
-	union {
-		struct file_handle handle;
-		char space[sizeof(struct file_handle) + MAX_HANDLE_SZ];
-	} h = {.handle.handle_bytes = MAX_HANDLE_SZ};
-	int mount;
-	/* Another file system below the source, or a subvolume: handles are not unique across these. */
-	if (m->dev != run->src_dev)
-		return by_birth(dir_fd, name, run->moves.mark ^ m->dev);
-	if (!run->moves.handles ||
-	    name_to_handle_at(dir_fd, name, &h.handle, &mount, *name ? 0 : AT_EMPTY_PATH) < 0)
-		return by_birth(dir_fd, name, run->moves.mark);
-	uint64_t seed = run->moves.mark + (uint64_t)h.handle.handle_type;
-	return near(m->ino, XXH3_64bits_withSeed(h.handle.f_handle, h.handle.handle_bytes, seed));
+	const struct dr_origins origins = {run->src_dev, run->moves.mark, run->moves.handles};
+	return dr_origin_of(&origins, dir_fd, name, m);
+}
+
+static uint64_t dir_origin(struct dr_run *run, struct dr_dir *dir)
+{
+	if (dir->far)
+		return dr_far_dir_entry(dir->far)->origin;
+	int fd = dr_dir_pin(&run->dirs, dir, DR_SRC);
+	uint64_t origin = fd < 0 ? 0 : origin_of(run, fd, "", &dir->meta);
+	if (fd >= 0)
+		dr_dir_unpin(&run->dirs, dir, DR_SRC);
+	return origin;
 }
 
 static bool is_worth_it(const struct dr_meta *m)
@@ -323,8 +306,11 @@ static enum found_how look_at_source(const struct dr_run *run, const struct dr_m
 				     const struct found *f)
 {
 	struct dr_meta m;
-	int fd DR_CLOSE = open_parent(run->root->side[DR_SRC].fd, f->expected);
-	int rc = fd < 0 ? fd : dr_fs_stat(fd, last_of(f->expected), &m);
+	uint64_t origin;
+	int fd DR_CLOSE = run->far ? -1 : open_parent(run->root->side[DR_SRC].fd, f->expected);
+	int rc = run->far ? dr_far_stat(run->far, f->expected, &m, &origin)
+		 : fd < 0 ? fd
+			  : dr_fs_stat(fd, last_of(f->expected), &m);
 	if (rc == -ENOENT || rc == -ENOTDIR || rc == -ELOOP)
 		return FOUND_FREE;
 	if (rc < 0 || (m.ino == want->ino && m.dev == want->dev))
@@ -528,7 +514,7 @@ bool dr_moves_displaces(struct dr_hand *hand, const struct dr_meta *have, uint64
 
 void dr_moves_identify(const struct dr_run *run, struct dr_item *item)
 {
-	if (!item->origin && dr_is_file(&item->want) && item->want.nlink == 1)
+	if (!item->origin && !run->far && dr_is_file(&item->want) && item->want.nlink == 1)
 		item->origin = origin_of(run, item->src_fd, item->entry->name, &item->entry->meta);
 }
 
@@ -603,11 +589,7 @@ bool dr_moves_dir(struct dr_hand *hand, struct dr_dir *dir)
 	struct dr_meta now;
 	if (!run->moves.wanted || !dir->parent || dir->replaces || dir->mount_point)
 		return false;
-	int fd = dr_dir_pin(&run->dirs, dir, DR_SRC);
-	if (fd < 0)
-		return false;
-	uint64_t origin = origin_of(run, fd, "", &dir->meta);
-	dr_dir_unpin(&run->dirs, dir, DR_SRC);
+	uint64_t origin = dir_origin(run, dir);
 	bool told = dry && run->delete_only;
 	bool moved =
 	    told ? find_told(run, origin, &f) : find(hand, origin, &dir->meta, dir->parent, &f) == FOUND_FREE;
@@ -663,6 +645,8 @@ void dr_moves_note_file(struct dr_hand *hand, const struct dr_item *item, const 
 	/* Another file may have taken the name at the source since it was looked at. */
 	uint64_t origin = item->origin && want->ino == item->entry->meta.ino
 			      ? item->origin
+			  : run->far
+			      ? 0
 			      : origin_of(run, item->src_fd, item->entry->name, want);
 	if (origin)
 		put_place(hand, origin, &now, item->dir, item->entry->name);
@@ -675,10 +659,6 @@ void dr_moves_note_dir(struct dr_hand *hand, struct dr_dir *dir)
 	    (dir->dst_state != DR_DST_NEW && (dir->dst_state != DR_DST_OLD || !puts_equal(run))) ||
 	    !index_to_put(run))
 		return;
-	int fd = dr_dir_pin(&run->dirs, dir, DR_SRC);
-	uint64_t origin = fd < 0 ? 0 : origin_of(run, fd, "", &dir->meta);
-	if (fd >= 0)
-		dr_dir_unpin(&run->dirs, dir, DR_SRC);
 	/* Also when it can't be told who it is: paths lead through it. */
-	put_place(hand, origin, &dir->dst_meta, dir->parent, dir->name);
+	put_place(hand, dir_origin(run, dir), &dir->dst_meta, dir->parent, dir->name);
 }

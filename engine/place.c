@@ -36,14 +36,18 @@ static int take_name(struct dr_hand *hand, struct dr_dir *dir, int fd, const str
 	if (!dir->parent && !strcmp(n->name, DR_MARKER_NAME))
 		return 0;
 	if (dr_temp_is(n->name, n->len)) {
-		if (is_leftover(dir, n) && !hand->run->options->dry_run)
+		/* Of some use, perhaps, to a file that is still to come. */
+		if (hand->run->far && dr_temp_is_part(n->name, n->len))
+			dir->has_parts = true;
+		else if (is_leftover(dir, n) && !hand->run->options->dry_run)
 			dr_remove_leftover(hand, dir, fd, n->name);
 		return 0;
 	}
 	atomic_fetch_add_explicit(&hand->run->dst_seen, 1, memory_order_relaxed);
 	if (dir->names_big)
 		return 0;
-	if (dr_names_count(dir->names) >= MOST_NAMES) {
+	/* To ask a far source for each would take a round trip each. */
+	if (dr_names_count(dir->names) >= MOST_NAMES && !hand->run->far) {
 		dir->names_big = true;
 		dr_names_destroy(dir->names);
 		dir->names = NULL;
@@ -304,7 +308,30 @@ void dr_place_publish(struct dr_hand *hand, struct dr_dir *dir)
 	}
 }
 
+void dr_place_filled(struct dr_hand *hand, struct dr_dir *dir)
+{
+	if (dir->stage[0] && atomic_fetch_sub(&dir->stage_pending, 1) == 1)
+		dr_place_publish(hand, dir);
+}
+
 /* ---- the end ------------------------------------------------------------------ */
+
+/* The source's own attributes, into the hand. */
+static int source_attributes(struct dr_hand *hand, struct dr_dir *dir)
+{
+	if (dir->far) {
+		const struct dr_far_entry *entry = dr_far_dir_entry(dir->far);
+		dir->meta.flags |= dr_far_dir_flags(dir->far);
+		return entry->attr_error ? entry->attr_error : dr_source_xattrs_told(hand, entry->xattrs);
+	}
+	int fd = dr_dir_pin(&hand->run->dirs, dir, DR_SRC);
+	if (fd < 0)
+		return fd;
+	int rc = dr_source_xattrs_fd(hand, fd);
+	dr_source_flags(hand, fd, &dir->meta);
+	dr_dir_unpin(&hand->run->dirs, dir, DR_SRC);
+	return rc;
+}
 
 /* Both sides' attributes are in the hand. */
 static void finish_attributes(struct dr_hand *hand, struct dr_dir *dir, int dst_fd)
@@ -349,14 +376,7 @@ void dr_place_finish(struct dr_hand *hand, struct dr_dir *dir)
 	/* Refused: nothing is touched. (After a signal, what was begun gets its metadata.) */
 	if (dir->dst_state == DR_DST_NONE || dir->dst_state == DR_DST_MISSING || atomic_load(run->stop) < 0)
 		return;
-	int src_fd = dr_dir_pin(&run->dirs, dir, DR_SRC);
-	if (src_fd < 0) {
-		dr_fail(hand, dir, "", DR_SRC, "open directory", src_fd);
-		return;
-	}
-	int rc = dr_source_xattrs_fd(hand, src_fd);
-	dr_source_flags(hand, src_fd, &dir->meta);
-	dr_dir_unpin(&run->dirs, dir, DR_SRC);
+	int rc = source_attributes(hand, dir);
 	if (rc < 0)
 		dr_fail(hand, dir, "", DR_SRC, "read attributes", rc);
 

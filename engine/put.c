@@ -6,8 +6,10 @@
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
 #include <unistd.h>
@@ -99,6 +101,68 @@ int dr_put_file(struct dr_hand *hand, struct dr_put *put, const struct dr_item *
 	if (rc >= 0)
 		atomic_store_explicit(&item->dir->touched, true, memory_order_relaxed);
 	return rc;
+}
+
+/* What is there under the name, if it is ours alone and of use to nobody else at this moment; -EBUSY: it is. */
+static int open_part(const struct dr_put *put)
+{
+	struct dr_meta now, named;
+	int dir = put->item->dst_fd, flags = O_RDWR | O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK;
+	int fd = openat(dir, put->temp, flags);
+	if (fd < 0)
+		return -errno;
+	int rc = flock(fd, LOCK_EX | LOCK_NB) < 0 && errno == EWOULDBLOCK ? -EBUSY : dr_fs_stat(fd, "", &now);
+	if (rc == 0 && (!dr_is_file(&now) || now.nlink != 1 || now.uid != geteuid()))
+		rc = -EPERM;
+	/* Another run may have given it its own name meanwhile. */
+	if (rc == 0 && (dr_fs_stat(dir, put->temp, &named) < 0 || named.ino != now.ino))
+		rc = -EBUSY;
+	if (rc < 0)
+		close(fd);
+	return rc < 0 ? rc : fd;
+}
+
+static int make_part(const struct dr_put *put)
+{
+	if (unlinkat(put->item->dst_fd, put->temp, 0) < 0 && errno != ENOENT)
+		return -errno;
+	int fd =
+	    openat(put->item->dst_fd, put->temp, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
+	if (fd >= 0)
+		flock(fd, LOCK_EX | LOCK_NB);
+	return fd < 0 ? -errno : fd;
+}
+
+int dr_put_part(struct dr_hand *hand, struct dr_put *put, const struct dr_item *item, const char *temp,
+		uint64_t *ret_bytes)
+{
+	*put = (struct dr_put){.item = item, .fd = -1, .inherited = true};
+	int rc = dr_begin_change(hand, item->dir);
+	if (rc < 0)
+		return rc;
+	snprintf(put->temp, sizeof put->temp, "%s", temp);
+	rc = put->fd = open_part(put);
+	if (rc < 0 && rc != -EBUSY)
+		rc = put->fd = make_part(put);
+	/* Until it has its name it is nobody else's to read; unless that is what it will have then, too. */
+	bool own_mode = hand->run->what & DR_ATTR_BIT(DR_ATTR_MODE);
+	if (rc >= 0 && !own_mode && fchmod(put->fd, creation_mode(hand, put)) < 0)
+		rc = -errno;
+	if (rc >= 0)
+		rc = dr_fs_stat(put->fd, "", &put->have);
+	dr_note_space(hand->run, rc);
+	if (rc < 0) {
+		if (put->fd >= 0)
+			dr_put_abort(put);
+		put->fd = -1;
+		return rc;
+	}
+	unsigned flags;
+	if (dr_fs_get_flags(put->fd, &flags) == 0)
+		put->have.flags = flags & DR_FLAGS_COPIED;
+	*ret_bytes = put->have.size_bytes;
+	atomic_store_explicit(&item->dir->touched, true, memory_order_relaxed);
+	return 0;
 }
 
 int dr_put_node(struct dr_hand *hand, struct dr_put *put, const struct dr_item *item, const char *target)

@@ -397,9 +397,28 @@ static int remove_pinned(struct dr_hand *hand, struct dr_dir *dir, int dst_fd)
 	return rc;
 }
 
+/* Everything in dir is done: what was left of large files and is there still is of no use any more. */
+static void sweep_parts(struct dr_hand *hand, struct dr_dir *dir)
+{
+	struct dr_dirs *dirs = &hand->run->dirs;
+	struct dr_name n;
+	if (!dir->has_parts || only_looks(hand->run) || dr_stopped(hand->run) || atomic_load(&dir->failed))
+		return;
+	int fd = dr_dir_pin(dirs, dir, DR_DST);
+	if (fd < 0)
+		return;
+	for (ssize_t filled = lseek(fd, 0, SEEK_SET);
+	     filled >= 0 && (filled = dr_fs_getdents(fd, hand->buf, DR_LISTING_BYTES)) > 0;)
+		for (size_t at = 0; dr_fs_next(hand->buf, (size_t)filled, &at, &n);)
+			if (dr_temp_is_part(n.name, n.len))
+				dr_remove_leftover(hand, dir, fd, n.name);
+	dr_dir_unpin(dirs, dir, DR_DST);
+}
+
 void dr_remove_extra(struct dr_hand *hand, struct dr_dir *dir)
 {
 	struct dr_run *run = hand->run;
+	sweep_parts(hand, dir);
 	if (!run->options->del || dir->dst_state != DR_DST_OLD || dir->mount_point || dr_stopped(run))
 		return;
 	if (!dir->names && !dir->names_big)

@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "base/fs.h"
+#include "engine/far.h"
 
 static bool same(const struct dr_meta *a, const struct dr_meta *b)
 {
@@ -73,7 +74,7 @@ static int open_destination(struct dr_roots *roots, const char *dst, bool dry_ru
 	if (roots->dst_parent < 0)
 		return dr_err_sys(err, roots->dst_parent, "destination %s: the directory it would be made in",
 				  dst);
-	if (dr_roots_contains(&roots->src_meta, roots->dst_parent))
+	if (roots->src >= 0 && dr_roots_contains(&roots->src_meta, roots->dst_parent))
 		return dr_err_set(err, -EINVAL, "destination %s is inside the source", dst);
 	if (dry_run)
 		return 0;
@@ -109,6 +110,24 @@ int dr_roots_open(struct dr_roots *roots, const char *src, const char *dst, bool
 	roots->src_path = realpath(src, NULL);
 	roots->dst_path = realpath(dst, NULL);
 	return 0;
+}
+
+int dr_roots_open_far(struct dr_roots *roots, const struct dr_far_root *source, const char *name,
+		      const char *dst, bool dry_run, struct dr_err *err)
+{
+	*roots = (struct dr_roots){.src = -1, .dst = -1, .dst_parent = -1};
+	roots->src_meta = source->meta;
+	roots->src_mount = source->mount;
+	roots->src_path = strdup(name);
+	int rc = open_destination(roots, dst, dry_run, err);
+	if (rc == 0 && roots->dst >= 0) {
+		rc = dr_fs_stat(roots->dst, "", &roots->dst_meta);
+		if (rc < 0)
+			return dr_err_sys(err, rc, "destination %s: stat", dst);
+		dr_mount_of(roots->dst, &roots->dst_mount);
+	}
+	roots->dst_path = realpath(dst, NULL);
+	return rc;
 }
 
 void dr_roots_finish(struct dr_roots *roots)

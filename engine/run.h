@@ -8,6 +8,7 @@
  *   settle.c   an entry meets its counterpart: what is to be done  both
  *   copy.c     a small file, in one piece                          both
  *   xfer.c     a large file, in blocks, by several workers         both
+ *   xfer_open.c, xfer_link.c  how it begins; one that arrives over a link
  *   place.c    directories at the destination: made, listed, done  destination
  *   delta.c    which blocks of a file that is there have changed
  *   redo.c     changes staged beside a file, then applied to it
@@ -33,6 +34,7 @@
 #include "engine/diff.h"
 #include "engine/dir.h"
 #include "engine/drover.h"
+#include "engine/far.h"
 #include "engine/jobs.h"
 #include "engine/links.h"
 #include "engine/listing.h"
@@ -61,6 +63,8 @@ struct dr_hand {
 
 struct dr_run {
 	const struct dr_sync_options *options;
+	struct dr_far *far; /* the source, when it is at the other end of a session; NULL: here */
+	struct dr_far_root far_root;
 	struct dr_report report;
 	struct dr_dirs dirs;
 	struct dr_devices devices;
@@ -141,6 +145,12 @@ static inline bool dr_trusted(const struct dr_run *run, const struct dr_meta *ha
 
 /* ---- sync.c ----------------------------------------------------------------- */
 
+/*
+ * dr_sync_run(); with far, the source is there: options->src is then no path, but what it is called.
+ */
+int dr_sync_run_from(struct dr_far *far, const struct dr_sync_options *options,
+		     const struct dr_observer *observer, struct dr_summary *ret_summary, struct dr_err *err);
+
 /* An entry failed: counted, reported; dir loses its right to delete. error: -errno. */
 void dr_fail(struct dr_hand *hand, struct dr_dir *dir, const char *name, enum dr_side side,
 	     const char *operation, int error);
@@ -157,9 +167,24 @@ int dr_begin_change(struct dr_hand *hand, struct dr_dir *dir);
 /* After an error at the destination, and after a success: notices a full destination. */
 void dr_note_space(struct dr_run *run, int rc);
 
+/* A new directory with at most this many entries is made under a hidden name. */
+#define DR_STAGE_ENTRIES 512u
+
 /* ---- walk.c ----------------------------------------------------------------- */
 
 void dr_walk_run(struct dr_task *task, struct dr_worker *worker);
+/* A directory was listed, or a batch looked at: with the last one, everything has been found. */
+void dr_walk_listed(struct dr_run *run);
+/* n batches of dir are about to be pushed. */
+void dr_walk_batches(struct dr_run *run, struct dr_dir *dir, unsigned n);
+/* Settles the entries of a batch. */
+void dr_walk_entries(struct dr_hand *hand, struct dr_dir *dir, struct dr_entry *entries, unsigned n);
+/* And that was it. */
+void dr_walk_batch_done(struct dr_hand *hand, struct dr_dir *dir);
+/* dir holds nothing. An empty root is more likely an unmounted source than a wish: then the run ends. */
+bool dr_walk_may_be_empty(struct dr_hand *hand, const struct dr_dir *dir);
+/* It could not be listed. One that is gone is no failure, but nothing is deleted for it. */
+void dr_walk_failed(struct dr_hand *hand, struct dr_dir *dir, const char *operation, int rc);
 /* One part of a directory's work is done; with the last one, what follows is. */
 void dr_dir_done(struct dr_hand *hand, struct dr_dir *dir);
 /* Makes `task` wait for dir's own name if it is still staged, else pushes it. Counts in pending already. */
@@ -171,7 +196,9 @@ void dr_dir_defer(struct dr_hand *hand, struct dr_dir *dir, struct dr_task *task
 int dr_source_open(struct dr_hand *hand, int dir_fd, const char *name, const struct dr_meta *meta);
 /* The extended attributes that the options ask for, with mapped ids; into hand->src_xattrs. */
 int dr_source_xattrs_fd(struct dr_hand *hand, int fd);
-int dr_source_xattrs_at(struct dr_hand *hand, int dir_fd, const char *name);
+int dr_source_xattrs(struct dr_hand *hand, const struct dr_item *item);
+/* The same from what a far source told of them. */
+int dr_source_xattrs_told(struct dr_hand *hand, struct dr_bytes packed);
 /* Inode flags that statx does not tell, of an open file. */
 void dr_source_flags(const struct dr_hand *hand, int fd, struct dr_meta *meta);
 /* Is the file still what `meta` says? 0; -EAGAIN: it changed; -errno. Leaves what it is now in *ret_now. */
@@ -202,6 +229,16 @@ void dr_xfer_start(struct dr_hand *hand, const struct dr_item *item, struct dr_d
 /* For the display: at most max of the files in progress. */
 unsigned dr_xfer_list(struct dr_run *run, struct dr_busy_file *ret, unsigned max);
 
+/*
+ * A small file's content, in place at `data` (item->want.size_bytes), its attributes in
+ * hand->src_xattrs: creates it. Takes care of everything up to dr_settled().
+ */
+void dr_copy_write(struct dr_hand *hand, struct dr_item *item, const struct dr_diff *diff, const void *data);
+/* What the source is now counts from here on. `now` is as at the source. */
+void dr_copy_see(struct dr_hand *hand, struct dr_item *item, const struct dr_meta *now);
+/* The source's file could not be had. */
+void dr_copy_failed(struct dr_hand *hand, const struct dr_item *item, const char *operation, int rc);
+
 /* ---- put.c ------------------------------------------------------------------ */
 
 /* A new version of an entry, being made. */
@@ -216,6 +253,12 @@ struct dr_put {
 const char *dr_put_name(const struct dr_put *put);
 /* Creates the empty file. -errno, reported by the caller. */
 int dr_put_file(struct dr_hand *hand, struct dr_put *put, const struct dr_item *item);
+/*
+ * Opens, to read and write, what an earlier run left of the file under the name `temp`, *ret_bytes long; or creates it,
+ * empty. -EBUSY: another run is at it. -errno, reported by the caller.
+ */
+int dr_put_part(struct dr_hand *hand, struct dr_put *put, const struct dr_item *item, const char *temp,
+		uint64_t *ret_bytes);
 /* Creates a symlink to target, or a fifo, socket or device. */
 int dr_put_node(struct dr_hand *hand, struct dr_put *put, const struct dr_item *item, const char *target);
 /* Metadata, then its own name. Removes it on failure, and reports. ret_place (may be NULL): where it is now. */
@@ -243,6 +286,8 @@ int dr_put_attrs(struct dr_hand *hand, struct dr_dir *dir, const char *name,
 bool dr_place_prepare(struct dr_hand *hand, struct dr_dir *dir, bool small);
 /* The last batch of a staged directory is in: gives it its name and starts what waited for that. */
 void dr_place_publish(struct dr_hand *hand, struct dr_dir *dir);
+/* A part of what fills a staged directory is in it; with the last one, it is published. */
+void dr_place_filled(struct dr_hand *hand, struct dr_dir *dir);
 /* Everything in it is done: its own metadata. */
 void dr_place_finish(struct dr_hand *hand, struct dr_dir *dir);
 

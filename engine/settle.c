@@ -7,6 +7,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -21,8 +22,9 @@ struct follower {
 	struct dr_link_wait wait; /* first: what dr_links hands out is cast back */
 	struct dr_task task;
 	struct dr_dir *dir;
-	bool is_link; /* else it waits to be moved, or for what has its name to be moved away: */
-	bool moved;   /* in a dry run, it would have been by now */
+	bool is_link;             /* else it waits to be moved, or for what has its name to be moved away: */
+	bool moved;               /* in a dry run, it would have been by now */
+	struct dr_far_entry *far; /* entry.far, ours */
 	struct dr_entry entry;
 	char name[];
 };
@@ -210,7 +212,7 @@ static void settle_metadata(struct dr_hand *hand, const struct dr_item *item, co
 {
 	const struct dr_holds *holds = dr_device_holds(item->dir->device);
 	unsigned what = hand->run->what;
-	int rc = dr_source_xattrs_at(hand, item->src_fd, item->entry->name);
+	int rc = dr_source_xattrs(hand, item);
 	if (rc < 0) {
 		fail(hand, item, DR_SRC, "read attributes", rc);
 		return;
@@ -235,10 +237,18 @@ static void settle_metadata(struct dr_hand *hand, const struct dr_item *item, co
 
 /* ---- hard links ------------------------------------------------------------------ */
 
+static void free_follower(struct follower *f)
+{
+	free(f->far);
+	free(f);
+}
+
 /* It may have waited for long. False: it is gone, or something else has its name. */
 static bool look_again(struct dr_hand *hand, struct follower *f, struct dr_item *item)
 {
 	struct dr_meta now;
+	if (f->far)
+		return true; /* what was told has to do: whoever reads it looks again */
 	int rc = dr_fs_stat(item->src_fd, f->entry.name, &now);
 	if (rc < 0 && rc != -ENOENT) {
 		dr_fail(hand, f->dir, f->entry.name, DR_SRC, "stat", rc);
@@ -263,14 +273,18 @@ static void run_follower(struct dr_task *task, struct dr_worker *worker)
 	/* As good as cancelled, unless the directory is there to work in. */
 	struct dr_item item = {
 	    .dir = dir, .entry = &f->entry, .src_fd = -ECANCELED, .dst_fd = -1, .again = f->is_link};
+	bool source_there = f->far;
 	item.want = f->entry.meta;
+	item.origin = f->far ? f->far->origin : 0;
 	dr_source_map(hand, &item.want);
 	if (dir->dst_state != DR_DST_NONE || run->options->dry_run) {
-		item.src_fd = dr_dir_pin(&run->dirs, dir, DR_SRC);
+		if (!f->far)
+			item.src_fd = dr_dir_pin(&run->dirs, dir, DR_SRC);
+		source_there = f->far || item.src_fd >= 0;
 		if (dir->dst_state != DR_DST_NONE)
 			item.dst_fd = dr_dir_pin(&run->dirs, dir, DR_DST);
 	}
-	if (item.src_fd >= 0 && (item.dst_fd >= 0 || run->options->dry_run)) {
+	if (source_there && (item.dst_fd >= 0 || run->options->dry_run)) {
 		item.exists = item.dst_fd >= 0 && dr_fs_stat(item.dst_fd, f->entry.name, &item.have) == 0 &&
 			      !dr_moves_gone(run, item.have.ino);
 		if (f->moved && run->options->dry_run)
@@ -279,7 +293,7 @@ static void run_follower(struct dr_task *task, struct dr_worker *worker)
 			settle_looked_at(hand, &item);
 	} else {
 		dr_fail(hand, dir, f->entry.name, DR_DST, "open directory",
-			item.src_fd < 0 ? item.src_fd : item.dst_fd);
+			source_there ? item.dst_fd : item.src_fd);
 		/* It is one of those that are counted as waiting: take its turn, and let the next go on. */
 		struct dr_link_place place = {0};
 		if (f->is_link && dr_links_claim(run->links, &f->entry.meta, DR_LINK_AGAIN, &f->wait,
@@ -291,7 +305,7 @@ static void run_follower(struct dr_task *task, struct dr_worker *worker)
 		dr_dir_unpin(&run->dirs, dir, DR_DST);
 	if (item.src_fd >= 0)
 		dr_dir_unpin(&run->dirs, dir, DR_SRC);
-	free(f);
+	free_follower(f);
 	dr_dir_done(hand, dir);
 }
 
@@ -307,6 +321,12 @@ static struct follower *make_follower(const struct dr_item *item)
 	f->entry = *item->entry;
 	memcpy(f->name, item->entry->name, item->entry->name_len + 1u);
 	f->entry.name = f->name;
+	f->far = item->entry->far ? dr_far_entry_copy(item->entry->far) : NULL;
+	f->entry.far = f->far;
+	if (item->entry->far && !f->far) {
+		free(f);
+		return NULL;
+	}
 	return f;
 }
 
@@ -399,7 +419,7 @@ static bool settle_hard_link(struct dr_hand *hand, struct dr_item *item)
 	int claim = dr_links_claim(run->links, &item->entry->meta, how_to_claim(item), &f->wait, &place);
 	if (claim == DR_LINK_WAIT)
 		return true;
-	free(f);
+	free_follower(f);
 	atomic_fetch_sub(&item->dir->pending, 1); /* never the last: the caller is pending too */
 	bool done = false;
 	if (claim == DR_LINK_FIRST)
@@ -458,7 +478,7 @@ static unsigned metadata_bits(struct dr_hand *hand, const struct dr_item *item)
 	unsigned what = hand->run->what & holds->kinds & ~DR_ATTR_BIT(DR_ATTR_TIME);
 	if (!hand->run->report.observer->wants_changes)
 		return 0;
-	if (dr_source_xattrs_at(hand, item->src_fd, item->entry->name) < 0 ||
+	if (dr_source_xattrs(hand, item) < 0 ||
 	    dr_xattrs_read_at(&hand->dst_xattrs, item->dst_fd, item->entry->name, what) < 0)
 		return 0;
 	return dr_diff_meta(&item->want, &hand->src_xattrs, &item->have, &hand->dst_xattrs, what,
@@ -474,7 +494,8 @@ static bool wait_for_moves(struct dr_hand *hand, struct dr_item *item)
 	if (f && dr_moves_wait(hand->run, &f->task, item->dir, f->name, item, &f->moved))
 		return true;
 	atomic_fetch_sub(&item->dir->pending, 1); /* never the last: the caller is pending too */
-	free(f);
+	if (f)
+		free_follower(f);
 	/* A directory that has the name is to be replaced now, unless it has just been moved away. */
 	if (dr_is_dir(&item->have) && dr_moves_take(hand->run, item->have.ino))
 		item->exists = dr_fs_stat(item->dst_fd, item->entry->name, &item->have) == 0;
@@ -535,7 +556,7 @@ static void settle_new_node(struct dr_hand *hand, const struct dr_item *item, st
 {
 	struct dr_put put;
 	struct dr_link_place place = {0};
-	int rc = dr_source_xattrs_at(hand, item->src_fd, item->entry->name);
+	int rc = dr_source_xattrs(hand, item);
 	if (rc < 0) {
 		fail(hand, item, DR_SRC, "read attributes", rc);
 		return;
@@ -577,17 +598,29 @@ static bool can_make(const struct dr_holds *holds, uint16_t mode)
 	}
 }
 
+/* Where a symlink of the source leads. Its length, or -errno. */
+static ssize_t read_target(const struct dr_item *item, char *to, size_t room)
+{
+	const struct dr_far_entry *far = item->entry->far;
+	ssize_t n = far && far->attr_error ? far->attr_error
+		    : far                  ? snprintf(to, room, "%s", far->target)
+					   : readlinkat(item->src_fd, item->entry->name, to, room - 1);
+	if (n < 0)
+		return far ? n : -errno;
+	to[n] = 0;
+	return n;
+}
+
 static void settle_node(struct dr_hand *hand, struct dr_item *item)
 {
 	const struct dr_meta *want = &item->want;
 	bool is_link = dr_is_link(want), same_type = item->exists && dr_same_type(want, &item->have);
 	char target[PATH_MAX], there[PATH_MAX];
-	ssize_t n = is_link ? readlinkat(item->src_fd, item->entry->name, target, sizeof target - 1) : 0;
+	ssize_t n = is_link ? read_target(item, target, sizeof target) : 0;
 	if (n < 0) {
-		fail(hand, item, DR_SRC, "read link", -errno);
+		fail(hand, item, DR_SRC, "read link", (int)n);
 		return;
 	}
-	target[n] = 0;
 	if (item->exists && hand->run->options->ignore_existing) {
 		settle_unchanged(hand, item, &(struct dr_diff){0});
 		return;
@@ -626,7 +659,7 @@ static void settle_dir(struct dr_hand *hand, struct dr_item *item)
 {
 	struct dr_run *run = hand->run;
 	const struct dr_entry *e = item->entry;
-	if (item->exists && item->have.ino == run->src_ino && item->have.dev == run->src_dev) {
+	if (!run->far && item->exists && item->have.ino == run->src_ino && item->have.dev == run->src_dev) {
 		dr_fail_words(hand, item->dir, e->name, DR_DST, "open directory",
 			      "this is the source: not written to");
 		return;
@@ -637,7 +670,13 @@ static void settle_dir(struct dr_hand *hand, struct dr_item *item)
 		return;
 	}
 	bool same_type = item->exists && dr_is_dir(&item->have);
-	child->task.run = dr_walk_run;
+	child->far = run->far ? dr_far_dir_create(run->far, child, e->far) : NULL;
+	if (run->far && !child->far) {
+		dr_dir_unref(&run->dirs, child);
+		fail(hand, item, DR_SRC, "list", -ENOMEM);
+		return;
+	}
+	child->task.run = run->far ? dr_far_walk_run : dr_walk_run;
 	child->meta = item->want;
 	child->dst_meta = item->have;
 	child->device = item->dir->device;
@@ -725,7 +764,7 @@ void dr_settle(struct dr_hand *hand, struct dr_dir *dir, struct dr_entry *e, int
 	}
 	if (dr_temp_is(e->name, e->name_len) || (!dir->parent && !strcmp(e->name, DR_MARKER_NAME)))
 		return;
-	int rc = dr_fs_stat(src_fd, e->name, &e->meta);
+	int rc = e->far ? e->far->error : dr_fs_stat(src_fd, e->name, &e->meta);
 	if (rc == 0 && excluded(hand, dir, e)) {
 		if (!run->delete_only)
 			DR_ADD(&hand->tally, excluded, 1);
@@ -742,8 +781,9 @@ void dr_settle(struct dr_hand *hand, struct dr_dir *dir, struct dr_entry *e, int
 		return;
 	}
 	item.want = e->meta;
+	item.origin = e->far ? e->far->origin : 0;
 	dr_source_map(hand, &item.want);
-	if (dr_is_dir(&e->meta) && e->meta.ino == run->dst_ino && e->meta.dev == run->dst_dev) {
+	if (!run->far && dr_is_dir(&e->meta) && e->meta.ino == run->dst_ino && e->meta.dev == run->dst_dev) {
 		dr_fail_words(hand, dir, e->name, DR_SRC, "list",
 			      "this is the destination itself: not copied into it");
 		return;

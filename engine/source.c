@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The source side's hands: opens, reads attributes, notices change. Nothing
- * here writes, and O_NOATIME keeps even the time of reading where it was.
+ * The source side's hands: opens, reads attributes, notices change; or takes what a far source
+ * told. Nothing here writes, and O_NOATIME keeps even the time of reading where it was.
  */
 #include <errno.h>
 #include <unistd.h>
@@ -23,9 +23,19 @@ int dr_source_xattrs_fd(struct dr_hand *hand, int fd)
 	return rc;
 }
 
-int dr_source_xattrs_at(struct dr_hand *hand, int dir_fd, const char *name)
+int dr_source_xattrs_told(struct dr_hand *hand, struct dr_bytes packed)
 {
-	int rc = dr_xattrs_read_at(&hand->src_xattrs, dir_fd, name, hand->run->what);
+	int rc = dr_xattrs_unpack(&hand->src_xattrs, packed.data, packed.len);
+	dr_xattrs_map_ids(&hand->src_xattrs, hand->run->options->idmap);
+	return rc;
+}
+
+int dr_source_xattrs(struct dr_hand *hand, const struct dr_item *item)
+{
+	const struct dr_far_entry *far = item->entry->far;
+	if (far)
+		return far->attr_error ? far->attr_error : dr_source_xattrs_told(hand, far->xattrs);
+	int rc = dr_xattrs_read_at(&hand->src_xattrs, item->src_fd, item->entry->name, hand->run->what);
 	dr_xattrs_map_ids(&hand->src_xattrs, hand->run->options->idmap);
 	return rc;
 }

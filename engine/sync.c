@@ -3,7 +3,8 @@
  * A run from its beginning to its end:
  *
  *     roots ─► checks ─► pool of workers (walk.c and on) ─► sync to disk ─► summary
- *                 │           ▲    ▲    ▲
+ *                 │           ▲    ▲    ▲    ▲
+ *                 │           │    │    │    └── stop thread: with a far source, sees to it that a signal is not waited out
  *                 │           │    │    └── scout: counts ahead, if somebody watches
  *                 │           │    └── checkpoint thread: syncs now and then
  *                 │           └── tick thread: adds up counters, tells the observer
@@ -28,6 +29,14 @@
 #include "engine/verify.h"
 
 #define CHECKPOINT_S 60
+/* How long a far source has for what it was asked when the run is to stop, and how soon that is noticed. */
+#define STOP_PATIENCE_NS INT64_C(2000000000)
+#define STOP_LOOK_NS INT64_C(100000000)
+/*
+ * With a far source, another run may hold the destination whose client is gone, which it does not know yet: until the
+ * patience of its session is over.
+ */
+#define MARKER_PATIENCE_S 40
 /* So many writes in a row without space: the destination is full, not one file too large. */
 #define NO_SPACE_MOST 8u
 /* Or so many in all: small ones still fit now and then. */
@@ -204,10 +213,12 @@ static int make_root(struct dr_run *run, const struct dr_roots *roots)
 	struct dr_dir *root = dr_dir_create(NULL, "", 0);
 	if (!root)
 		return -ENOMEM;
-	int src = openat(roots->src, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	int src = run->far ? -1 : openat(roots->src, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	int dst = roots->dst < 0 ? -1 : openat(roots->dst, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	run->root = root;
-	root->task.run = dr_walk_run;
+	root->task.run = run->far ? dr_far_walk_run : dr_walk_run;
+	if (run->far && !(root->far = dr_far_dir_create(run->far, root, run->far_root.entry)))
+		return -ENOMEM;
 	root->meta = roots->src_meta;
 	root->dst_meta = roots->dst_meta;
 	dr_source_map(&run->hands[0], &root->meta);
@@ -216,7 +227,7 @@ static int make_root(struct dr_run *run, const struct dr_roots *roots)
 		dr_dir_set_root_fd(&run->dirs, root, DR_SRC, src);
 	if (dst >= 0)
 		dr_dir_set_root_fd(&run->dirs, root, DR_DST, dst);
-	if (src < 0 || (roots->dst >= 0 && dst < 0))
+	if ((src < 0 && !run->far) || (roots->dst >= 0 && dst < 0))
 		return -errno;
 	int at = dst >= 0 ? dst : roots->dst_parent;
 	return dr_devices_get(&run->devices, at, roots->dst_meta.dev, &root->device);
@@ -238,12 +249,29 @@ static int check_last(struct dr_run *run, const struct dr_roots *roots, struct d
 	    now, last);
 }
 
+/* -EBUSY: another run holds it. From a far source, that is waited for. */
+static int open_marker(struct dr_run *run, const struct dr_roots *roots, struct dr_err *err)
+{
+	int64_t until_ns = dr_now_ns() + MARKER_PATIENCE_S * INT64_C(1000000000);
+	for (bool told = false;; told = true) {
+		int rc = dr_marker_open(&run->marker, roots->dst, durable(run), err);
+		if (rc != -EBUSY || !run->far || dr_now_ns() >= until_ns || dr_stopped(run) ||
+		    dr_far_is_lost(run->far))
+			return rc;
+		if (!told)
+			dr_report_note(&run->report, DR_NOTE_WARNING, "%s: waiting for it, at most %u s",
+				       err->text, MARKER_PATIENCE_S);
+		*err = (struct dr_err){0};
+		nanosleep(&(struct timespec){.tv_nsec = STOP_LOOK_NS}, NULL);
+	}
+}
+
 static int take_over_marker(struct dr_run *run, const struct dr_roots *roots, struct dr_err *err)
 {
 	struct dr_meta m;
 	if (run->options->dry_run || roots->dst < 0 || dr_fs_stat(roots->dst, DR_MARKER_NAME, &m) == -ENOENT)
 		return 0;
-	int rc = dr_marker_open(&run->marker, roots->dst, durable(run), err);
+	int rc = open_marker(run, roots, err);
 	if (rc < 0)
 		return rc;
 	/* What the interrupted run wrote has to reach the disk too. */
@@ -260,6 +288,17 @@ static int take_over_marker(struct dr_run *run, const struct dr_roots *roots, st
 	return 0;
 }
 
+/* The session with a far source ended, or is not waited for any more. */
+static void lose_source(void *context, int error, const char *words)
+{
+	const struct dr_run *run = context;
+	struct dr_err err;
+	if (atomic_load(run->stop) > 0)
+		return; /* it ends by a signal, whoever noticed that first */
+	dr_err_set(&err, error, "%s: run the same command again to go on where this ended", words);
+	dr_fatal(context, error, err.text);
+}
+
 static int set_up(struct dr_run *run, const struct dr_roots *roots, struct dr_err *err)
 {
 	const struct dr_sync_options *o = run->options;
@@ -271,26 +310,29 @@ static int set_up(struct dr_run *run, const struct dr_roots *roots, struct dr_er
 	run->dst_dev = roots->dst_meta.dev;
 	run->dst_ino = roots->dst_meta.ino;
 	run->dst_fd = roots->dst;
-	run->what = wanted_attributes(o);
 	run->privileged = geteuid() == 0;
 	int dst = roots->dst >= 0 ? roots->dst : roots->dst_parent;
-	run->remote = dr_fs_is_remote(dr_fs_type(roots->src)) || dr_fs_is_remote(dr_fs_type(dst));
-	run->same_server = dr_mount_same_server(&roots->src_mount, &roots->dst_mount);
+	run->remote =
+	    (!run->far && dr_fs_is_remote(dr_fs_type(roots->src))) || dr_fs_is_remote(dr_fs_type(dst));
+	run->same_server = !run->far && dr_mount_same_server(&roots->src_mount, &roots->dst_mount);
 	run->dst_server_copies = dr_mount_same_server(&roots->dst_mount, &roots->dst_mount);
 	unsigned flags;
-	run->src_has_flags = dr_fs_get_flags(roots->src, &flags) == 0;
+	run->src_has_flags = run->far ? run->far_root.has_flags : dr_fs_get_flags(roots->src, &flags) == 0;
 	run->delete_limit = o->max_delete;
 	run->count_deletes = o->del && o->max_delete_percent >= 0;
 	int rc = check_last(run, roots, err);
 	if (rc < 0)
 		return rc;
 	struct dr_jobs jobs;
-	dr_jobs_choose(&jobs, o->jobs, run->remote, &run->report);
+	/* With --checksum, a worker waits for the far side's digest of each file. */
+	dr_jobs_choose(&jobs, o->jobs, run->remote || (run->far && o->checksum), &run->report);
 	run->n_hands = jobs.workers;
 	dr_dirs_init(&run->dirs, jobs.open_dirs);
 	rc = make_hands(run);
 	if (rc == 0)
 		rc = dr_links_create(&run->links);
+	if (rc == 0 && run->far)
+		dr_far_set_pool(run->far, run->pool, lose_source, run);
 	if (rc == 0)
 		rc = make_root(run, roots);
 	if (rc < 0)
@@ -302,7 +344,7 @@ static int set_up(struct dr_run *run, const struct dr_roots *roots, struct dr_er
 		rc = dr_remember_where(run, roots, err);
 	if (rc == 0)
 		dr_moves_begin(run, roots);
-	if (rc == 0)
+	if (rc == 0 && !run->far)
 		rc = take_over_marker(run, roots, err);
 	return rc;
 }
@@ -334,6 +376,13 @@ static void tell_progress(void *context)
 	    .jobs_busy = dr_pool_busy(run->pool),
 	};
 	add_up(run, &p.counts);
+	uint64_t dirs, files, bytes;
+	if (run->far && !p.walk_complete && dr_far_totals(run->far, &dirs, &files, &bytes)) {
+		raise_to(&p.counts.dirs, dirs);
+		raise_to(&p.counts.files, files);
+		raise_to(&p.counts.bytes, bytes);
+		p.walk_complete = true;
+	}
 	if (atomic_load(&run->scout.complete) && !p.walk_complete) {
 		/* What came or went since it was counted is not in it; it is an estimate. */
 		raise_to(&p.counts.dirs, atomic_load(&run->scout.dirs));
@@ -345,6 +394,24 @@ static void tell_progress(void *context)
 	pthread_mutex_lock(&run->report.lock);
 	observer->tick(observer->context, &p);
 	pthread_mutex_unlock(&run->report.lock);
+}
+
+/* A far source that is to be waited for no longer. */
+struct stop_watch {
+	struct dr_run *run;
+	int64_t stopped_ns; /* when that was seen; 0: not yet */
+};
+
+static void watch_stop(void *context)
+{
+	struct stop_watch *watch = context;
+	int64_t now_ns = dr_now_ns();
+	if (!dr_stopped(watch->run))
+		return;
+	if (!watch->stopped_ns)
+		watch->stopped_ns = now_ns;
+	else if (now_ns - watch->stopped_ns >= STOP_PATIENCE_NS)
+		dr_far_lost(watch->run->far, -EINTR, "stopped by a signal");
 }
 
 static int sync_devices(struct dr_run *run)
@@ -510,7 +577,8 @@ static int work(struct dr_run *run, const struct dr_roots *roots, struct dr_summ
 	const struct dr_observer *observer = run->report.observer;
 	struct dr_ticker ticks, checkpoints;
 	bool checkpointed = durable(run) && !run->options->dry_run;
-	dr_scout_start(&run->scout, run, roots->src);
+	if (!run->far)
+		dr_scout_start(&run->scout, run, roots->src);
 	dr_ticker_start(&ticks, observer->tick ? (int64_t)observer->tick_ms * 1000000 : 0, tell_progress,
 			run);
 	dr_ticker_start(&checkpoints, checkpointed ? CHECKPOINT_S * 1000000000LL : 0, checkpoint, run);
@@ -518,7 +586,8 @@ static int work(struct dr_run *run, const struct dr_roots *roots, struct dr_summ
 	if (rc == 0)
 		rc = run_delete_pass(run, roots);
 	dr_ticker_end(&checkpoints);
-	dr_scout_end(&run->scout);
+	if (!run->far)
+		dr_scout_end(&run->scout);
 	dr_moves_end(run);
 	int64_t began_ns = dr_now_ns();
 	int sync_rc = settle_on_disk(run, roots);
@@ -544,13 +613,41 @@ static int work(struct dr_run *run, const struct dr_roots *roots, struct dr_summ
 	return 0;
 }
 
+/* Both roots, wherever they are. */
+static int open_roots(struct dr_run *run, struct dr_roots *roots, struct dr_err *err)
+{
+	const struct dr_sync_options *o = run->options;
+	if (!run->far)
+		return dr_roots_open(roots, o->src, o->dst, o->dry_run, err);
+	bool totals = run->report.observer->wants_estimate && run->report.observer->tick;
+	int rc = dr_far_begin(run->far, run->what, !o->no_manifest, totals, &run->far_root, err);
+	*roots = (struct dr_roots){.src = -1, .dst = -1, .dst_parent = -1};
+	if (rc == 0)
+		rc = dr_roots_open_far(roots, &run->far_root, o->src, o->dst, o->dry_run, err);
+	/* Another run may have changed the root while it was waited for. */
+	if (rc == 0)
+		rc = take_over_marker(run, roots, err);
+	if (rc == 0 && roots->dst >= 0 && (rc = dr_fs_stat(roots->dst, "", &roots->dst_meta)) < 0)
+		dr_err_sys(err, rc, "destination %s: stat", o->dst);
+	return rc;
+}
+
 int dr_sync_run(const struct dr_sync_options *options, const struct dr_observer *observer,
 		struct dr_summary *ret_summary, struct dr_err *err)
 {
+	return dr_sync_run_from(NULL, options, observer, ret_summary, err);
+}
+
+int dr_sync_run_from(struct dr_far *far, const struct dr_sync_options *options,
+		     const struct dr_observer *observer, struct dr_summary *ret_summary, struct dr_err *err)
+{
 	static const struct dr_observer nobody;
 	struct dr_roots roots;
+	struct dr_ticker stops;
 	struct dr_run run = {
 	    .options = options,
+	    .far = far,
+	    .what = wanted_attributes(options),
 	    .marker.fd = -1,
 	    .stop = dr_jobs_stop(),
 	    .began_ns = dr_now_ns(),
@@ -570,13 +667,23 @@ int dr_sync_run(const struct dr_sync_options *options, const struct dr_observer 
 	pthread_mutex_init(&run.xfer_lock, NULL);
 	pthread_mutex_init(&run.change_lock, NULL);
 
-	int rc = dr_roots_open(&roots, options->src, options->dst, options->dry_run, err);
+	struct stop_watch watch = {.run = &run};
+	dr_ticker_start(&stops, far ? STOP_LOOK_NS : 0, watch_stop, &watch);
+	int rc = open_roots(&run, &roots, err);
 	if (rc == 0)
 		rc = set_up(&run, &roots, err);
 	if (rc == 0)
 		rc = work(&run, &roots, ret_summary, err);
 
 	dr_dir_unref(&run.dirs, run.root);
+	dr_ticker_end(&stops);
+	if (far)
+		dr_far_set_pool(far, NULL, NULL, NULL);
+	/* Whatever that has kept from beginning. */
+	if (far && rc < 0 && !run.fatal.code && atomic_load(run.stop) > 0) {
+		ret_summary->signal = atomic_load(run.stop);
+		rc = 0;
+	}
 	dr_marker_leave(&run.marker);
 	dr_verify_destroy(run.verify);
 	free_hands(&run);

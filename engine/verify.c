@@ -275,6 +275,8 @@ static int read_source(struct dr_hand *hand, struct place *place, const struct n
 		       uint8_t ret[DR_DIGEST_BYTES])
 {
 	struct dr_meta now;
+	if (hand->run->far)
+		return -EAGAIN; /* all of its content passed, and its digest with it: it has moved on */
 	int dir = dir_of(hand, place, DR_SRC);
 	int fd DR_CLOSE = dir < 0 ? dir : dr_source_open(hand, dir, name, &note->source);
 	if (fd < 0)

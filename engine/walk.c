@@ -20,11 +20,7 @@
 #include "engine/names.h"
 #include "engine/run.h"
 
-/* A new directory with at most this many entries is made under a hidden name. */
-#define STAGE_ENTRIES 512u
-
-/* A directory was listed, or a batch looked at: with the last one, everything has been found. */
-static void listed_one(struct dr_run *run)
+void dr_walk_listed(struct dr_run *run)
 {
 	if (atomic_fetch_sub(&run->listings, 1) == 1)
 		atomic_store(&run->walked, true);
@@ -32,12 +28,11 @@ static void listed_one(struct dr_run *run)
 
 /* ---- a batch ---------------------------------------------------------------- */
 
-static void settle_entries(struct dr_hand *hand, struct dr_batch *b)
+void dr_walk_entries(struct dr_hand *hand, struct dr_dir *dir, struct dr_entry *entries, unsigned n)
 {
-	struct dr_dir *dir = b->dir;
 	struct dr_dirs *dirs = &hand->run->dirs;
-	int src_fd = dr_dir_pin(dirs, dir, DR_SRC);
-	if (src_fd < 0) {
+	int src_fd = hand->run->far ? -1 : dr_dir_pin(dirs, dir, DR_SRC);
+	if (src_fd < 0 && !hand->run->far) {
 		dr_fail(hand, dir, "", DR_SRC, "open directory", src_fd);
 		return;
 	}
@@ -47,11 +42,27 @@ static void settle_entries(struct dr_hand *hand, struct dr_batch *b)
 	if (dir->dst_state != DR_DST_NONE && dst_fd < 0)
 		dr_fail(hand, dir, "", DR_DST, "open directory", dst_fd);
 	else
-		for (unsigned i = 0; i < b->n && !dr_stopped(hand->run); i++)
-			dr_settle(hand, dir, &b->entries[i], src_fd, dst_fd);
+		for (unsigned i = 0; i < n && !dr_stopped(hand->run); i++)
+			dr_settle(hand, dir, &entries[i], src_fd, dst_fd);
 	if (dst_fd >= 0)
 		dr_dir_unpin(dirs, dir, DR_DST);
-	dr_dir_unpin(dirs, dir, DR_SRC);
+	if (src_fd >= 0)
+		dr_dir_unpin(dirs, dir, DR_SRC);
+}
+
+void dr_walk_batches(struct dr_run *run, struct dr_dir *dir, unsigned n)
+{
+	atomic_fetch_add(&dir->pending, n);
+	atomic_fetch_add(&run->listings, n);
+	if (dir->stage[0])
+		atomic_fetch_add(&dir->stage_pending, n);
+}
+
+void dr_walk_batch_done(struct dr_hand *hand, struct dr_dir *dir)
+{
+	dr_place_filled(hand, dir);
+	dr_walk_listed(hand->run);
+	dr_dir_done(hand, dir);
 }
 
 static void run_batch(struct dr_task *task, struct dr_worker *worker)
@@ -60,12 +71,9 @@ static void run_batch(struct dr_task *task, struct dr_worker *worker)
 	struct dr_hand *hand = dr_worker_context(worker);
 	struct dr_dir *dir = b->dir;
 	hand->worker = worker;
-	settle_entries(hand, b);
+	dr_walk_entries(hand, dir, b->entries, b->n);
 	free(b);
-	if (dir->stage[0] && atomic_fetch_sub(&dir->stage_pending, 1) == 1)
-		dr_place_publish(hand, dir);
-	listed_one(hand->run);
-	dr_dir_done(hand, dir);
+	dr_walk_batch_done(hand, dir);
 }
 
 /* ---- a listing -------------------------------------------------------------- */
@@ -73,10 +81,7 @@ static void run_batch(struct dr_task *task, struct dr_worker *worker)
 static void push_batches(struct dr_hand *hand, struct dr_dir *dir, const struct dr_name *names, unsigned n)
 {
 	unsigned size = dr_listing_batch(hand->worker, n, hand->run->remote), batches = (n + size - 1) / size;
-	atomic_fetch_add(&dir->pending, batches);
-	atomic_fetch_add(&hand->run->listings, batches);
-	if (dir->stage[0])
-		atomic_fetch_add(&dir->stage_pending, batches);
+	dr_walk_batches(hand->run, dir, batches);
 	for (unsigned at = 0; at < n; at += size) {
 		struct dr_batch *b = dr_batch_create(names + at, n - at < size ? n - at : size);
 		if (b) {
@@ -85,10 +90,7 @@ static void push_batches(struct dr_hand *hand, struct dr_dir *dir, const struct 
 			dr_pool_push(hand->worker, &b->task);
 		} else {
 			dr_fail(hand, dir, "", DR_SRC, "list", -ENOMEM);
-			if (dir->stage[0] && atomic_fetch_sub(&dir->stage_pending, 1) == 1)
-				dr_place_publish(hand, dir);
-			atomic_fetch_sub(&dir->pending, 1);
-			listed_one(hand->run);
+			dr_walk_batch_done(hand, dir); /* not the last part: the caller keeps one */
 		}
 	}
 }
@@ -99,12 +101,11 @@ static void end_listing(struct dr_hand *hand, struct dr_dir *dir)
 		dir->listing = false;
 		dr_dir_unpin(&hand->run->dirs, dir, DR_SRC);
 	}
-	listed_one(hand->run);
+	dr_walk_listed(hand->run);
 	dr_dir_done(hand, dir);
 }
 
-/* An empty root is more likely an unmounted source than a wish. */
-static bool root_may_be_empty(struct dr_hand *hand, const struct dr_dir *dir)
+bool dr_walk_may_be_empty(struct dr_hand *hand, const struct dr_dir *dir)
 {
 	const struct dr_sync_options *o = hand->run->options;
 	if (dir->parent || !o->del || o->force || !dir->names || dr_names_count(dir->names) == 0)
@@ -115,8 +116,7 @@ static bool root_may_be_empty(struct dr_hand *hand, const struct dr_dir *dir)
 	return false;
 }
 
-/* A directory that is gone is no failure, but nothing is deleted for it. */
-static void source_failed(struct dr_hand *hand, struct dr_dir *dir, const char *operation, int rc)
+void dr_walk_failed(struct dr_hand *hand, struct dr_dir *dir, const char *operation, int rc)
 {
 	/* -ENOTDIR, -ELOOP: it is something else now. */
 	if (rc != -ENOENT && rc != -ENOTDIR && rc != -ELOOP) {
@@ -134,16 +134,16 @@ static bool list_some(struct dr_hand *hand, struct dr_dir *dir, int fd, bool fir
 	struct dr_name *names;
 	ssize_t listed = dr_listing_read(fd, hand->listing, &names, &end);
 	if (listed < 0) {
-		source_failed(hand, dir, "list", (int)listed);
+		dr_walk_failed(hand, dir, "list", (int)listed);
 		if (first)
 			dr_place_prepare(hand, dir, false);
 		return false;
 	}
 	unsigned n = (unsigned)listed;
 	bool more = !end;
-	if (first && !dr_place_prepare(hand, dir, end && n <= STAGE_ENTRIES))
+	if (first && !dr_place_prepare(hand, dir, end && n <= DR_STAGE_ENTRIES))
 		more = false;
-	else if (first && n == 0 && !root_may_be_empty(hand, dir))
+	else if (first && n == 0 && !dr_walk_may_be_empty(hand, dir))
 		more = false;
 	else {
 		/* Once pushed, the listing may end elsewhere: these batches keep the directory open until they are in. */
@@ -181,7 +181,7 @@ void dr_walk_run(struct dr_task *task, struct dr_worker *worker)
 	int fd = first ? dr_dir_pin(&hand->run->dirs, dir, DR_SRC) : dir->side[DR_SRC].fd;
 	if (fd < 0) {
 		dir->dst_state = DR_DST_NONE;
-		source_failed(hand, dir, "open directory", fd);
+		dr_walk_failed(hand, dir, "open directory", fd);
 		end_listing(hand, dir);
 		return;
 	}

@@ -19,69 +19,23 @@
  *     STAGED   a file beside it; synced, then applied to the old version (redo.h)
  *     INPLACE  the old version itself, as --inplace asks
  */
+#include "engine/xfer.h"
+
 #include <errno.h>
 #include <fcntl.h>
-#include <linux/fs.h>
-#include <linux/magic.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/ioctl.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/fs.h"
-#include "engine/delta.h"
-#include "engine/redo.h"
-#include "engine/remember.h"
-#include "engine/run.h"
 #include "engine/shift.h"
 #include "engine/verify.h"
 
-/* Blocks one worker keeps in flight. */
-#define DEPTH 4u
 /* Another worker is called in while more than this is left to hand out. */
 #define SHARE_BYTES ((uint64_t)8 << 20)
 /* What one call of a server's own copy moves: long enough to be worth it, short enough to stop between two. */
 #define RANGE_BYTES ((uint64_t)64 << 20)
-
-/* From this size on a clone of the old version beats writing a new one. */
-#define CLONE_OLD_BYTES ((uint64_t)1 << 20)
-/* And two waits for the disk, and writing what changed twice, too. */
-#define STAGED_BYTES ((uint64_t)16 << 20)
-
-enum method { BY_BLOCKS, BY_SERVER, BY_CLONE, BY_SHIFT };
-/* What becomes of the version that is there; NEW: it is replaced as a whole. */
-enum way { NEW, CLONE, STAGED, INPLACE };
-
-struct dr_xfer {
-	struct dr_task task;           /* begins it */
-	struct dr_xfer *older, *newer; /* in run->xfers, under its lock */
-	struct dr_item item;
-	struct dr_entry entry;
-	struct dr_diff diff;
-	struct dr_put put;
-	struct dr_meta seen; /* the source, as it was before it was read */
-	unsigned tries;
-	int src, dst; /* the file itself; dst is put.fd, or its own when in place */
-	bool sparse;
-	enum method method;
-	enum way way;
-	struct dr_delta delta;
-	struct dr_redo redo;
-	atomic_uint workers; /* at work on it, or called */
-	_Atomic uint64_t done_bytes;
-
-	pthread_mutex_t lock;    /* guards what follows */
-	uint64_t next, data_end; /* the run of data that is handed out */
-	bool changed;            /* the source shrank under our hands */
-	int error;
-	enum dr_side error_side;
-	const char *operation;
-	struct dr_digest sum;
-	bool has_digest;
-	uint8_t digest[DR_DIGEST_BYTES];
-	char name[];
-};
 
 /* A call to work on a file. */
 struct call {
@@ -100,7 +54,7 @@ static void work_on(struct dr_hand *hand, struct dr_xfer *x);
 
 /* ---- state of a file, any worker -------------------------------------------------- */
 
-static void set_error(struct dr_xfer *x, enum dr_side side, const char *operation, int error)
+void dr_xfer_set_error(struct dr_xfer *x, enum dr_side side, const char *operation, int error)
 {
 	pthread_mutex_lock(&x->lock);
 	if (!x->error) {
@@ -196,7 +150,7 @@ static bool begin_block(struct dr_hand *hand, struct dr_xfer *x, struct slot *sl
 	slot->block = dr_blocks_take(&hand->run->blocks, wait);
 	if (!slot->block) {
 		if (wait)
-			set_error(x, DR_SRC, "read", -ENOMEM);
+			dr_xfer_set_error(x, DR_SRC, "read", -ENOMEM);
 		return false;
 	}
 	if (!take_range(hand, x, DR_BLOCK_BYTES, &at, &len)) {
@@ -208,7 +162,7 @@ static bool begin_block(struct dr_hand *hand, struct dr_xfer *x, struct slot *sl
 	int rc = dr_aio_submit(hand->aio, &slot->op);
 	if (rc < 0) {
 		dr_blocks_give(&hand->run->blocks, slot->block);
-		set_error(x, DR_SRC, "read", rc);
+		dr_xfer_set_error(x, DR_SRC, "read", rc);
 	}
 	return rc == 0;
 }
@@ -236,26 +190,17 @@ struct sink {
 	size_t bytes; /* of the runs, zeros that became holes among them */
 };
 
-static int punch(int fd, uint64_t offset, size_t len)
-{
-	return fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)offset, (off_t)len) < 0
-		   ? -errno
-		   : 0;
-}
-
 static int write_run(void *context, uint64_t offset, const void *data, size_t len)
 {
-	static const char zeros[DR_PIECE_BYTES];
 	struct sink *sink = context;
 	struct dr_xfer *x = sink->x;
 	sink->bytes += len;
 	int rc;
-	if (x->way == STAGED)
+	if (x->way == DR_WAY_STAGED)
 		rc = dr_redo_add(&x->redo, offset, data, len);
-	else if (!data && punch(x->dst, offset, len) == 0)
-		rc = 0;
 	else
-		rc = dr_fs_pwrite_all(x->dst, data ? data : zeros, len, offset);
+		rc = data ? dr_fs_pwrite_all(x->dst, data, len, offset)
+			  : dr_xfer_write_zeros(x->dst, offset, len);
 	if (rc == 0)
 		DR_ADD(&sink->hand->tally, bytes_written, len);
 	return rc;
@@ -266,7 +211,7 @@ static int write_runs(struct dr_hand *hand, struct dr_xfer *x, const struct dr_a
 		      const struct dr_page_digest *pages)
 {
 	struct sink sink = {hand, x, 0};
-	if (x->way == NEW)
+	if (x->way == DR_WAY_NEW)
 		return dr_delta_nonzero(op->offset_bytes, op->buf, op->len_bytes, write_run, &sink);
 	int rc = dr_delta_compare(hand, &x->delta, op->offset_bytes, op->buf, op->len_bytes, pages, write_run,
 				  &sink);
@@ -291,7 +236,7 @@ static bool write_block(struct dr_hand *hand, struct dr_xfer *x, struct slot *sl
 {
 	struct dr_aio_op *op = &slot->op;
 	if (op->result < 0) {
-		set_error(x, DR_SRC, "read", (int)op->result);
+		dr_xfer_set_error(x, DR_SRC, "read", (int)op->result);
 		return false;
 	}
 	DR_ADD(&hand->tally, bytes_read, (uint64_t)op->result);
@@ -303,7 +248,7 @@ static bool write_block(struct dr_hand *hand, struct dr_xfer *x, struct slot *sl
 	digest_piece(x, op->offset_bytes, op->buf, op->len_bytes, pages);
 	op->kind = DR_AIO_WRITE;
 	op->fd = x->dst;
-	if (x->way != NEW || x->sparse) {
+	if (x->way != DR_WAY_NEW || x->sparse) {
 		op->result = write_runs(hand, x, op, pages);
 		return false;
 	}
@@ -313,7 +258,7 @@ static bool write_block(struct dr_hand *hand, struct dr_xfer *x, struct slot *sl
 	}
 	int rc = dr_aio_submit(hand->aio, op);
 	if (rc < 0)
-		set_error(x, DR_DST, "write", rc);
+		dr_xfer_set_error(x, DR_DST, "write", rc);
 	else
 		DR_ADD(&hand->tally, bytes_written, op->len_bytes);
 	return rc == 0;
@@ -324,7 +269,7 @@ static void end_block(struct dr_hand *hand, struct dr_xfer *x, const struct slot
 	int rc = slot->op.result < 0 ? (int)slot->op.result : 0;
 	dr_note_space(hand->run, rc);
 	if (rc < 0) {
-		set_error(x, DR_DST, "write", rc);
+		dr_xfer_set_error(x, DR_DST, "write", rc);
 		return;
 	}
 	atomic_fetch_add_explicit(&x->done_bytes, slot->op.len_bytes, memory_order_relaxed);
@@ -332,8 +277,8 @@ static void end_block(struct dr_hand *hand, struct dr_xfer *x, const struct slot
 
 static void by_blocks(struct dr_hand *hand, struct dr_xfer *x)
 {
-	struct slot slots[DEPTH], *free_slots = NULL;
-	for (unsigned i = 0; i < DEPTH; i++) {
+	struct slot slots[DR_XFER_DEPTH], *free_slots = NULL;
+	for (unsigned i = 0; i < DR_XFER_DEPTH; i++) {
 		slots[i].next = free_slots;
 		free_slots = &slots[i];
 	}
@@ -410,7 +355,7 @@ static void by_server(struct dr_hand *hand, struct dr_xfer *x)
 		int rc = copy_range(hand, x, at, len);
 		dr_note_space(hand->run, rc);
 		if (rc < 0)
-			set_error(x, DR_DST, "copy", rc);
+			dr_xfer_set_error(x, DR_DST, "copy", rc);
 		DR_ADD(&hand->tally, bytes_cloned, len);
 		atomic_fetch_add_explicit(&x->done_bytes, len, memory_order_relaxed);
 	}
@@ -444,230 +389,7 @@ static void by_shift(struct dr_hand *hand, struct dr_xfer *x)
 	if (rc == -EAGAIN)
 		set_changed(x);
 	else if (rc < 0 && rc != -ECANCELED)
-		set_error(x, side, operation, rc);
-}
-
-/* ---- the beginning ------------------------------------------------------------------ */
-
-static void set_seen(struct dr_hand *hand, struct dr_xfer *x, const struct dr_meta *now)
-{
-	if (x->item.first_link && now->ino != x->entry.meta.ino) {
-		dr_unsettled(hand, &x->item);
-		x->item.first_link = false;
-	}
-	x->seen = x->item.want = *now;
-	dr_source_map(hand, &x->item.want);
-	dr_source_flags(hand, x->src, &x->item.want);
-	x->sparse = x->way == NEW && dr_maybe_sparse(now);
-	x->delta.punch = dr_maybe_sparse(now);
-	if (dr_remember_index(hand->run))
-		dr_delta_want_hashes(&x->delta, now->size_bytes);
-}
-
-static int open_source(struct dr_hand *hand, struct dr_xfer *x)
-{
-	struct dr_meta now;
-	x->src = dr_source_open(hand, x->item.src_fd, x->name, &x->seen);
-	int rc = x->src < 0 ? x->src : dr_fs_stat(x->src, "", &now);
-	if (rc == 0 && !dr_is_file(&now))
-		rc = -EAGAIN;
-	if (rc == 0)
-		set_seen(hand, x, &now);
-	return rc < 0 ? rc : 0;
-}
-
-/* The version that is there, to be written to. */
-static int open_in_place(struct dr_hand *hand, struct dr_xfer *x)
-{
-	struct dr_meta now;
-	int rc = dr_begin_change(hand, x->item.dir);
-	if (rc < 0)
-		return rc;
-	if (x->item.have.flags & DR_FLAGS_LOCKED)
-		dr_fs_unlock(x->item.dst_fd, x->name);
-	x->dst = openat(x->item.dst_fd, x->name, O_WRONLY | O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK);
-	rc = x->dst < 0 ? -errno : dr_fs_stat(x->dst, "", &now);
-	if (rc == 0 && (now.ino != x->item.have.ino || !dr_is_file(&now)))
-		rc = -ESTALE;
-	return rc;
-}
-
-/* Out-of-order writes into a file that grows leave it in pieces; this also meets a full disk at once. */
-static int preallocate(const struct dr_xfer *x)
-{
-	uint64_t type = x->item.dir->device->type;
-	if (x->sparse || x->way != NEW || (type != EXT4_SUPER_MAGIC && type != XFS_SUPER_MAGIC))
-		return 0;
-	if (fallocate(x->dst, FALLOC_FL_KEEP_SIZE, 0, (off_t)x->seen.size_bytes) == 0)
-		return 0;
-	return errno == ENOSPC || errno == EDQUOT || errno == EFBIG ? -errno : 0;
-}
-
-static int open_new(struct dr_hand *hand, struct dr_xfer *x)
-{
-	int rc = dr_put_file(hand, &x->put, &x->item);
-	x->dst = x->put.fd;
-	if (rc < 0)
-		return rc;
-	/* Copy-on-write can be switched off for an empty file only. */
-	if (x->item.want.flags & dr_device_holds(x->item.dir->device)->flags_mask & DR_FLAG_NOCOW)
-		dr_fs_set_flags(x->dst, DR_FLAG_NOCOW);
-	return 0;
-}
-
-/* The new file begins as a clone of the old one. */
-static bool clone_old(struct dr_xfer *x)
-{
-	if (ioctl(x->dst, FICLONE, x->delta.old) == 0)
-		return true;
-	if (errno == EOPNOTSUPP || errno == ENOTTY || errno == ENOSYS)
-		atomic_store(&x->item.dir->device->no_clone, true);
-	return false;
-}
-
-static int begin_staged(struct dr_hand *hand, struct dr_xfer *x)
-{
-	int rc = open_in_place(hand, x);
-	if (rc == 0)
-		rc = dr_redo_begin(&x->redo, x->item.dst_fd, x->name, x->item.have.ino, x->seen.size_bytes);
-	atomic_store(&x->item.dir->touched, true);
-	return rc;
-}
-
-/* Does a delta come into question? Little of it may be data, and then the rest costs nothing anyway. */
-static bool wants_delta(const struct dr_hand *hand, const struct dr_xfer *x)
-{
-	const struct dr_item *item = &x->item;
-	return item->exists && dr_is_file(&item->have) && !hand->run->options->whole_file &&
-	       dr_trusted(hand->run, &item->have) && item->have.size_bytes >= CLONE_OLD_BYTES &&
-	       x->seen.blocks >= x->seen.size_bytes / 512 / 2;
-}
-
-static bool can_stage(const struct dr_xfer *x)
-{
-	/* Its other names may be files of their own at the source. */
-	return x->seen.size_bytes >= STAGED_BYTES && x->item.have.nlink == 1;
-}
-
-static bool may_clone(const struct dr_xfer *x)
-{
-	return !atomic_load_explicit(&x->item.dir->device->no_clone, memory_order_relaxed);
-}
-
-/* Most has changed, or only moved: can the destination move it by itself? */
-static bool can_shift(const struct dr_hand *hand, struct dr_xfer *x)
-{
-	bool known = x->delta.old >= 0 && x->delta.known.n_blocks && x->delta.known.weak;
-	if (!known)
-		return false;
-	return hand->run->dst_server_copies || (may_clone(x) && clone_old(x) && ftruncate(x->dst, 0) == 0);
-}
-
-/* One file system has one device number, but for btrfs, whose subvolumes have each their own. */
-static bool same_file_system(const struct dr_xfer *x)
-{
-	const struct dr_device *d = x->item.dir->device;
-	return x->seen.dev == d->dev || (d->type == BTRFS_SUPER_MAGIC && dr_fs_type(x->src) == d->type);
-}
-
-/* The source's blocks are shared: nothing beats that. */
-static bool try_clone(struct dr_hand *hand, struct dr_xfer *x)
-{
-	if (!same_file_system(x) || !may_clone(x))
-		return false;
-	if (ioctl(x->dst, FICLONE, x->src) < 0) {
-		if (errno == EOPNOTSUPP || errno == ENOTTY || errno == EXDEV || errno == ENOSYS)
-			atomic_store(&x->item.dir->device->no_clone, true);
-		return false;
-	}
-	DR_ADD(&hand->tally, bytes_cloned, x->seen.size_bytes);
-	atomic_store(&x->done_bytes, x->seen.size_bytes);
-	x->next = x->data_end = x->seen.size_bytes;
-	x->sparse = false;
-	x->method = BY_CLONE;
-	return true;
-}
-
-/* The version that is there is worth a delta; to read it to save writing a small one is not. */
-static bool begin_delta(struct dr_hand *hand, struct dr_xfer *x)
-{
-	return x->method != BY_SERVER && wants_delta(hand, x) && (may_clone(x) || can_stage(x)) &&
-	       dr_delta_begin(hand, &x->delta, &x->item, x->src) &&
-	       (x->delta.known.n_blocks || x->seen.size_bytes >= STAGED_BYTES);
-}
-
-/* Opens what is written to, and decides which way it gets its name. */
-static int open_destination(struct dr_hand *hand, struct dr_xfer *x)
-{
-	if (x->way == INPLACE) {
-		dr_delta_begin(hand, &x->delta, &x->item, x->src);
-		return open_in_place(hand, x);
-	}
-	bool same = same_file_system(x), delta = !same && begin_delta(hand, x);
-	if (!delta || may_clone(x)) {
-		int rc = open_new(hand, x);
-		if (rc < 0 || try_clone(hand, x))
-			return rc;
-		delta = delta || (same && begin_delta(hand, x));
-		if (!delta && can_shift(hand, x))
-			x->method = BY_SHIFT;
-		if (!delta)
-			return 0;
-		if (may_clone(x) && clone_old(x)) {
-			x->way = CLONE;
-			return 0;
-		}
-		if (!can_stage(x))
-			return 0;
-		dr_put_abort(&x->put);
-		x->dst = -1;
-	}
-	x->way = STAGED;
-	return begin_staged(hand, x);
-}
-
-/* The version that is there can't be written to, as one that is being executed: a new one can. */
-static int open_new_after_all(struct dr_hand *hand, struct dr_xfer *x)
-{
-	dr_redo_end(&x->redo);
-	dr_closep(&x->dst);
-	x->dst = -1;
-	x->way = NEW;
-	return open_new(hand, x);
-}
-
-static int make_queue(struct dr_hand *hand)
-{
-	return hand->aio ? 0 : dr_aio_create(&hand->aio, hand->run->aio_system, DEPTH);
-}
-
-/* Everything that must be there before blocks are handed out. -errno with the side in *ret_side. */
-static int set_up(struct dr_hand *hand, struct dr_xfer *x, enum dr_side *ret_side, const char **ret_operation)
-{
-	const struct dr_device *d = x->item.dir->device;
-	*ret_side = DR_SRC;
-	*ret_operation = "open";
-	int rc = open_source(hand, x);
-	if (rc < 0)
-		return rc;
-	x->method = hand->run->same_server && !atomic_load(&d->no_range_copy) ? BY_SERVER : BY_BLOCKS;
-	*ret_side = DR_DST;
-	*ret_operation = x->way == INPLACE ? "open" : "create";
-	rc = open_destination(hand, x);
-	if (x->way == STAGED && (rc == -ETXTBSY || rc == -EACCES || rc == -EPERM))
-		rc = open_new_after_all(hand, x);
-	if (rc < 0)
-		return rc;
-	if (x->method == BY_CLONE)
-		return 0;
-	x->sparse = x->sparse && x->way == NEW;
-	*ret_operation = "allocate";
-	rc = preallocate(x);
-	dr_note_space(hand->run, rc);
-	if (rc < 0)
-		return rc;
-	*ret_operation = "queue";
-	return make_queue(hand);
+		dr_xfer_set_error(x, side, operation, rc);
 }
 
 /* ---- the end -------------------------------------------------------------------------- */
@@ -704,16 +426,14 @@ static void unpin(struct dr_hand *hand, struct dr_xfer *x)
 	x->item.src_fd = x->item.dst_fd = -1;
 }
 
-static bool writes_old(const struct dr_xfer *x)
-{
-	return x->way == INPLACE || x->way == STAGED;
-}
-
-static void drop_destination(struct dr_xfer *x)
+/* keep: what there is of it so far is for the next run. */
+static void drop_destination(struct dr_xfer *x, bool keep)
 {
 	dr_redo_end(&x->redo);
-	if (writes_old(x))
+	if (dr_xfer_writes_old(x))
 		dr_closep(&x->dst);
+	else if (keep && x->part)
+		dr_closep(&x->put.fd);
 	else if (x->put.item && x->put.fd >= 0)
 		dr_put_abort(&x->put);
 	x->dst = -1;
@@ -723,6 +443,7 @@ static void destroy(struct dr_hand *hand, struct dr_xfer *x)
 {
 	struct dr_dir *dir = x->item.dir;
 	list_remove(hand->run, x);
+	dr_xfer_link_finish(x, hand->run->far);
 	dr_closep(&x->src);
 	dr_delta_finish(&x->delta);
 	unpin(hand, x);
@@ -731,10 +452,17 @@ static void destroy(struct dr_hand *hand, struct dr_xfer *x)
 	dr_dir_done(hand, dir);
 }
 
-static void give_up(struct dr_hand *hand, struct dr_xfer *x, enum dr_side side, const char *operation,
-		    int error)
+/* Cut off, and the next run may go on with what is there. */
+static bool worth_keeping(const struct dr_xfer *x, enum dr_side side, int error)
 {
-	drop_destination(x);
+	bool some = x->way == DR_WAY_RESUME || atomic_load(&x->done_bytes) > 0;
+	return some && side == DR_SRC && error != -ENOENT;
+}
+
+void dr_xfer_give_up(struct dr_hand *hand, struct dr_xfer *x, enum dr_side side, const char *operation,
+		     int error)
+{
+	drop_destination(x, worth_keeping(x, side, error));
 	if (side == DR_SRC && error == -ENOENT)
 		DR_ADD(&hand->tally, vanished, 1);
 	else if (error != -ECANCELED)
@@ -761,7 +489,7 @@ static int finish_in_place(struct dr_hand *hand, struct dr_xfer *x, struct dr_li
 	struct dr_attr_change change = {what, &want, &hand->src_xattrs, &have, &hand->dst_xattrs};
 	rc = dr_put_attrs(hand, item->dir, x->name, &target, &change);
 	/* What was staged may be forgotten only when it has reached the disk. */
-	bool sync = fsync_when == DR_FSYNC_EACH || (fsync_when == DR_FSYNC_END && x->way == STAGED);
+	bool sync = fsync_when == DR_FSYNC_EACH || (fsync_when == DR_FSYNC_END && x->way == DR_WAY_STAGED);
 	if (rc == 0 && sync && fsync(x->dst) < 0)
 		rc = -errno;
 	if (want.flags & DR_FLAGS_LOCKED)
@@ -798,36 +526,55 @@ static int apply_staged(struct dr_hand *hand, struct dr_xfer *x)
 
 static int commit_old(struct dr_hand *hand, struct dr_xfer *x, struct dr_link_place *place)
 {
-	int rc = x->way == STAGED ? apply_staged(hand, x) : 0;
+	int rc = x->way == DR_WAY_STAGED ? apply_staged(hand, x) : 0;
 	if (rc == 0)
 		rc = finish_in_place(hand, x, place);
 	/* Not on disk, perhaps: the next run applies it again. */
-	if (rc < 0 && x->way == STAGED)
+	if (rc < 0 && x->way == DR_WAY_STAGED)
 		dr_redo_leave(&x->redo);
 	else
 		dr_redo_end(&x->redo);
 	return rc;
 }
 
-static void commit(struct dr_hand *hand, struct dr_xfer *x)
+/* What is known of the content now, for the next run and the summary. */
+static void note_content(struct dr_hand *hand, struct dr_xfer *x)
+{
+	bool passed = x->method == DR_BY_BLOCKS || x->method == DR_BY_SHIFT;
+	if (passed && x->seen.size_bytes > DR_DIGEST_PLAIN_BYTES) {
+		dr_digest_end(&x->sum, x->seen.size_bytes, x->digest);
+		x->has_digest = true;
+	}
+	if (passed || x->feed) {
+		memcpy(x->delta.fresh.content, x->digest, sizeof x->digest);
+		dr_remember_file(hand, &x->item, x->name, &x->delta.fresh);
+	}
+	bool patched = x->way != DR_WAY_NEW && x->way != DR_WAY_RESUME;
+	if (patched || x->method == DR_BY_SHIFT)
+		DR_ADD(&hand->tally, files_patched, 1);
+}
+
+void dr_xfer_commit(struct dr_hand *hand, struct dr_xfer *x)
 {
 	struct dr_link_place place = {0};
 	struct dr_item *item = &x->item;
 	uint64_t size = x->seen.size_bytes;
 	/* A hole at the end, or more than the source has. */
-	if ((x->sparse || x->way == CLONE || x->way == INPLACE) && ftruncate(x->dst, (off_t)size) < 0) {
-		give_up(hand, x, DR_DST, "truncate", -errno);
+	bool other_size = x->sparse || x->way == DR_WAY_CLONE || x->way == DR_WAY_INPLACE ||
+			  (x->feed && x->way != DR_WAY_STAGED);
+	if (other_size && ftruncate(x->dst, (off_t)size) < 0) {
+		dr_xfer_give_up(hand, x, DR_DST, "truncate", -errno);
 		return;
 	}
-	int rc = dr_source_xattrs_fd(hand, x->src);
+	int rc = x->feed ? 0 : dr_source_xattrs_fd(hand, x->src);
 	if (rc < 0) {
-		give_up(hand, x, DR_SRC, "read attributes", rc);
+		dr_xfer_give_up(hand, x, DR_SRC, "read attributes", rc);
 		return;
 	}
-	if (writes_old(x)) {
+	if (dr_xfer_writes_old(x)) {
 		rc = commit_old(hand, x, &place);
 		if (rc < 0) {
-			give_up(hand, x, DR_DST, "write", rc);
+			dr_xfer_give_up(hand, x, DR_DST, "write", rc);
 			return;
 		}
 	} else {
@@ -839,17 +586,7 @@ static void commit(struct dr_hand *hand, struct dr_xfer *x)
 			return;
 		}
 	}
-	bool passed = x->method == BY_BLOCKS || x->method == BY_SHIFT;
-	if (passed && size > DR_DIGEST_PLAIN_BYTES) {
-		dr_digest_end(&x->sum, size, x->digest);
-		x->has_digest = true;
-	}
-	if (passed) {
-		memcpy(x->delta.fresh.content, x->digest, sizeof x->digest);
-		dr_remember_file(hand, item, x->name, &x->delta.fresh);
-	}
-	if (x->way != NEW || x->method == BY_SHIFT)
-		DR_ADD(&hand->tally, files_patched, 1);
+	note_content(hand, x);
 	dr_verify_note(hand, item, x->has_digest ? x->digest : NULL);
 	dr_report_change(&hand->run->report, item->dir, x->name, &x->diff, &item->want, NULL,
 			 x->has_digest ? x->digest : NULL);
@@ -858,23 +595,11 @@ static void commit(struct dr_hand *hand, struct dr_xfer *x)
 	destroy(hand, x);
 }
 
-/* Everything that was written is forgotten. */
-static int begin_again(struct dr_hand *hand, struct dr_xfer *x)
+void dr_xfer_in_motion(struct dr_hand *hand, struct dr_xfer *x)
 {
-	switch (x->way) {
-	case NEW:
-		return ftruncate(x->dst, 0) < 0 ? -errno : 0;
-	case CLONE:
-		return ftruncate(x->dst, 0) < 0 || !clone_old(x) ? -EIO : 0;
-	case STAGED:
-		dr_redo_end(&x->redo);
-		return dr_redo_begin(&x->redo, x->item.dst_fd, x->name, x->item.have.ino, x->seen.size_bytes);
-	case INPLACE:
-		/* What was recorded of it is true no more. */
-		dr_delta_begin(hand, &x->delta, &x->item, x->src);
-		return 0;
-	}
-	return -EINVAL;
+	drop_destination(x, true);
+	dr_in_motion(hand, &x->item);
+	destroy(hand, x);
 }
 
 /* It changed while it was read. True: another try has begun. */
@@ -882,14 +607,13 @@ static bool try_again(struct dr_hand *hand, struct dr_xfer *x, const struct dr_m
 {
 	if (++x->tries >= DR_TRIES || !dr_is_file(now))
 		return false;
-	set_seen(hand, x, now);
-	if (begin_again(hand, x) < 0)
+	if (dr_xfer_open_again(hand, x, now) < 0)
 		return false;
 	x->next = x->data_end = 0;
 	x->changed = false;
 	x->sum = (struct dr_digest){0, 0};
 	x->has_digest = false;
-	x->method = x->method == BY_CLONE ? BY_BLOCKS : x->method;
+	x->method = x->method == DR_BY_CLONE ? DR_BY_BLOCKS : x->method;
 	atomic_store(&x->done_bytes, 0);
 	atomic_store(&x->workers, 1);
 	return true;
@@ -900,45 +624,56 @@ static bool end(struct dr_hand *hand, struct dr_xfer *x)
 {
 	struct dr_meta now;
 	if (x->error) {
-		give_up(hand, x, x->error_side, x->operation, x->error);
+		dr_xfer_give_up(hand, x, x->error_side, x->operation, x->error);
 		return true;
 	}
 	if (dr_stopped(hand->run)) {
-		give_up(hand, x, DR_SRC, "read", -ECANCELED);
+		dr_xfer_give_up(hand, x, DR_SRC, "read", -ECANCELED);
 		return true;
 	}
 	int rc = dr_source_check(x->src, &x->seen, &now);
 	if (rc == 0 && x->changed)
 		rc = -EAGAIN;
 	if (rc == 0) {
-		commit(hand, x);
+		dr_xfer_commit(hand, x);
 		return true;
 	}
 	if (rc != -EAGAIN) {
-		give_up(hand, x, DR_SRC, "stat", rc);
+		dr_xfer_give_up(hand, x, DR_SRC, "stat", rc);
 		return true;
 	}
 	if (try_again(hand, x, &now))
 		return false;
-	drop_destination(x);
-	dr_in_motion(hand, &x->item);
-	destroy(hand, x);
+	dr_xfer_in_motion(hand, x);
 	return true;
 }
 
 static void work_on(struct dr_hand *hand, struct dr_xfer *x)
 {
 	do {
-		int rc = make_queue(hand);
+		int rc = dr_xfer_make_queue(hand);
 		if (rc < 0)
-			set_error(x, DR_SRC, "queue", rc);
-		else if (x->method == BY_SERVER)
+			dr_xfer_set_error(x, DR_SRC, "queue", rc);
+		else if (x->method == DR_BY_SERVER)
 			by_server(hand, x);
-		else if (x->method == BY_BLOCKS)
+		else if (x->method == DR_BY_BLOCKS)
 			by_blocks(hand, x);
-		else if (x->method == BY_SHIFT)
+		else if (x->method == DR_BY_SHIFT)
 			by_shift(hand, x);
 	} while (atomic_fetch_sub(&x->workers, 1) == 1 && !end(hand, x));
+}
+
+/* Descriptors of the directories, then whatever the file's way asks for. */
+static int prepare(struct dr_hand *hand, struct dr_xfer *x, enum dr_side *ret_side,
+		   const char **ret_operation)
+{
+	struct dr_dirs *dirs = &hand->run->dirs;
+	int rc = 0;
+	if (!x->feed)
+		rc = x->item.src_fd = dr_dir_pin(dirs, x->item.dir, DR_SRC);
+	if (rc >= 0)
+		rc = x->item.dst_fd = dr_dir_pin(dirs, x->item.dir, DR_DST);
+	return rc < 0 ? rc : dr_xfer_open(hand, x, ret_side, ret_operation);
 }
 
 static void begin(struct dr_task *task, struct dr_worker *worker)
@@ -949,24 +684,26 @@ static void begin(struct dr_task *task, struct dr_worker *worker)
 	enum dr_side side = DR_DST;
 	const char *operation = "open directory";
 	hand->worker = worker;
+	int rc = run->far && !x->feed ? dr_xfer_link_wait(x, run) : 1;
+	if (rc == 0)
+		return; /* run again when there is room for its content */
 	list_add(run, x);
-	if (dr_stopped(run) || x->item.dir->dst_state == DR_DST_NONE || atomic_load(&run->full)) {
+	bool refused = dr_stopped(run) || x->item.dir->dst_state == DR_DST_NONE || atomic_load(&run->full);
+	if (refused) {
 		if (atomic_load(&run->full))
 			DR_ADD(&hand->tally, not_attempted, 1);
 		atomic_store(&x->item.dir->failed, true);
-		give_up(hand, x, side, operation, -ECANCELED);
-		return;
+		rc = -ECANCELED;
 	}
-	int rc = x->item.src_fd = dr_dir_pin(&run->dirs, x->item.dir, DR_SRC);
 	if (rc >= 0)
-		rc = x->item.dst_fd = dr_dir_pin(&run->dirs, x->item.dir, DR_DST);
-	if (rc >= 0)
-		rc = set_up(hand, x, &side, &operation);
+		rc = prepare(hand, x, &side, &operation);
 	if (rc == -EAGAIN && side == DR_SRC) {
 		dr_in_motion(hand, &x->item);
 		destroy(hand, x);
 	} else if (rc < 0) {
-		give_up(hand, x, side, operation, rc);
+		dr_xfer_link_fail(hand, x, side, operation, rc);
+	} else if (x->feed) {
+		dr_xfer_link_read(hand, x);
 	} else {
 		work_on(hand, x);
 	}
@@ -995,6 +732,7 @@ void dr_xfer_start(struct dr_hand *hand, const struct dr_item *item, struct dr_d
 	memcpy(x->name, e->name, e->name_len + 1u);
 	x->entry = *e;
 	x->entry.name = x->name;
+	x->entry.far = NULL; /* the listing's; what counts comes with the content */
 	x->item = *item;
 	x->item.entry = &x->entry;
 	x->item.direct = false; /* it begins when the directory has its name */
@@ -1006,7 +744,7 @@ void dr_xfer_start(struct dr_hand *hand, const struct dr_item *item, struct dr_d
 	x->redo.fd = -1;
 	dr_delta_init(&x->delta);
 	if (hand->run->options->inplace && may_write_old(hand, item))
-		x->way = INPLACE;
+		x->way = DR_WAY_INPLACE;
 	atomic_init(&x->workers, 1);
 	pthread_mutex_init(&x->lock, NULL);
 	atomic_fetch_add(&item->dir->pending, 1);

@@ -56,3 +56,30 @@ Test(temp, other_names_are_users_files)
 		cr_expect_not(is_temp(names[i]), "%s", names[i]);
 	cr_expect(is_temp(".drover.0123456789abcdef.1"));
 }
+
+Test(temp, a_part_has_a_name_of_its_own_in_every_run)
+{
+	char a[DR_TEMP_NAME_BYTES], b[DR_TEMP_NAME_BYTES], other[DR_TEMP_NAME_BYTES];
+	dr_temp_begin_run();
+	dr_temp_part_name("disk.img", a);
+	dr_temp_begin_run();
+	dr_temp_part_name("disk.img", b);
+	dr_temp_part_name("disk.img2", other);
+	cr_expect_str_eq(a, b);
+	cr_expect_str_neq(a, other);
+	cr_expect(is_temp(a), "%s", a);
+	cr_expect(dr_temp_is_part(a, strlen(a)));
+	cr_expect_not(dr_temp_is_ours(a));
+	cr_expect_not(dr_temp_is_redo(a, strlen(a)));
+}
+
+Test(temp, other_names_are_no_parts)
+{
+	static const char *const names[] = {".drover.0123456789abcdef.1", ".drover.part.",
+					    ".drover.part.0123456789abcde", ".drover.part.0123456789abcdef0",
+					    ".drover.part.0123456789ABCDEF"};
+	for (size_t i = 0; i < sizeof names / sizeof names[0]; i++)
+		cr_expect_not(dr_temp_is_part(names[i], strlen(names[i])), "%s", names[i]);
+	cr_expect_not(is_temp(".drover.part.0123456789abcde"));
+	cr_expect_not(is_temp(".drover.part.0123456789abcdef.gz"));
+}

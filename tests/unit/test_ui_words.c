@@ -261,3 +261,42 @@ Test(words, losses_are_counted)
 	cr_expect_str_eq(written, wanted);
 	free(written);
 }
+
+/* ---- over a network ------------------------------------------------------------------- */
+
+static void expect_traffic(struct dr_net_traffic traffic, const char *wanted)
+{
+	FILE *out = open_memstream(&written, &written_len);
+	dr_ui_put_traffic(out, &traffic);
+	fclose(out);
+	cr_expect_str_eq(written, wanted);
+	free(written);
+}
+
+Test(words, traffic_names_its_way_both_amounts_and_what_compression_made_of_it)
+{
+	expect_traffic((struct dr_net_traffic){.way = "TLS",
+					       .connections = 4,
+					       .sent_bytes = 2048,
+					       .received_bytes = 1 << 20,
+					       .sent_raw = 2048,
+					       .received_raw = 4 << 20},
+		       "2.00 KiB sent, 1.00 MiB received over 4 TLS connections, compressed to 25 %");
+	expect_traffic(
+	    (struct dr_net_traffic){.way = "plain", .connections = 1, .sent_bytes = 1, .sent_raw = 1},
+	    "1 B sent, 0 B received over 1 plain connection");
+	expect_traffic((struct dr_net_traffic){.way = "ssh", .connections = 1, .lost = 1},
+		       "0 B sent, 0 B received over ssh, 1 connection lost");
+}
+
+Test(words, what_a_peer_says_cannot_command_a_terminal)
+{
+	struct dr_failure failure = {
+	    .side = "\033[1mside", .path = "a\nb", .operation = "op\033[0m", .reason = "why\r\007"};
+	FILE *out = open_memstream(&written, &written_len);
+	dr_ui_put_failure(out, &failure);
+	fclose(out);
+	cr_expect_str_eq(written, "\\#033[1mside: a\\#012b: op\\#033[0m: why\\#015\\#007");
+	free(written);
+	expect_change((struct dr_change){.path = "x", .itemize = ">f\033[1m"}, ">f\\#033[1m x");
+}
