@@ -113,11 +113,13 @@ static int exit_code_untold(int exit_code)
 }
 
 int dr_audience_conclude(struct dr_audience *audience, int run_result, const struct dr_err *err,
-			 const struct dr_summary *summary, const struct dr_scan_summary *scan)
+			 const struct dr_summary *summary, const struct dr_scan_summary *scan,
+			 const struct dr_net_traffic *traffic)
 {
 	struct dr_ui_result result = {
 	    .summary = summary,
 	    .scan = scan,
+	    .traffic = traffic->way ? traffic : NULL,
 	    .fatal = run_result < 0 ? err->text : NULL,
 	    .exit_code = exit_code_of(run_result, summary),
 	};

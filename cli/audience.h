@@ -19,7 +19,9 @@ void dr_audience_observe(struct dr_audience *audience, struct dr_observer *ret);
 
 /*
  * The run is over: tells everybody. run_result is what the engine returned,
- * err its words; scan is NULL for a sync. Returns the exit code.
+ * err its words; scan is NULL for a sync; traffic->way is NULL where nothing went over
+ * a network. Returns the exit code.
  */
 int dr_audience_conclude(struct dr_audience *audience, int run_result, const struct dr_err *err,
-			 const struct dr_summary *summary, const struct dr_scan_summary *scan);
+			 const struct dr_summary *summary, const struct dr_scan_summary *scan,
+			 const struct dr_net_traffic *traffic);

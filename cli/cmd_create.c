@@ -75,7 +75,9 @@ static void create_help(FILE *out)
 	      "\n"
 	      "Reads all of the directory TREE and writes to FILE what it holds: names,\n"
 	      "metadata, a digest of each file and of its blocks, and one root digest of\n"
-	      "everything. Killed, the same command goes on where it was.\n",
+	      "everything. Killed, the same command goes on where it was.\n"
+	      "\n"
+	      "TREE may be on another machine: host:path, or drover://host/ROOT/path.\n",
 	      out);
 	dr_options_help(out, options);
 	fputs("\n"

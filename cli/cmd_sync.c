@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* drover sync: options in, one call of the engine, an exit code out. */
+/* drover sync: options in, one call of the engine, or of net/ where one side is elsewhere, an exit code out. */
 #include "cli/audience.h"
 #include "cli/command.h"
 #include "cli/groups.h"
@@ -8,18 +8,25 @@
 #include "base/idmap.h"
 #include "base/units.h"
 #include "engine/drover.h"
+#include "net/net.h"
 
 #include <errno.h>
 #include <stddef.h>
+#include <stdlib.h>
+#include <string.h>
 
 /* Everything that the command line says. */
 struct request {
 	struct dr_sync_options sync;
 	struct dr_group_filter filter;
 	struct dr_group_load load;
+	struct dr_group_net net;
 	struct dr_group_show show;
-	struct dr_idmap *idmap;
-	bool numeric_ids; /* changes nothing: owners are numbers to drover */
+	bool remote;              /* one side is on another machine */
+	struct dr_idmap *idmap;   /* of a DST that is here */
+	char *usermap, *groupmap; /* the same as text, rules joined by ',', for one that is not; NULL: none */
+	struct dr_err idmap_err; /* the first thing that makes no sense here, where it may make sense there */
+	bool numeric_ids;        /* changes nothing: owners are numbers to drover */
 };
 
 /* ---- values of options ---------------------------------------------------------- */
@@ -54,25 +61,71 @@ static int apply_max_delete(void *context, const char *value, struct dr_err *err
 	return dr_units_parse_limit(value, &sync->max_delete, &sync->max_delete_percent, err);
 }
 
+/* Adds "PREFIX RULES" to a map that is text. */
+static int join_rules(char **map, const char *prefix, const char *rules, size_t len, struct dr_err *err)
+{
+	char *joined;
+
+	if (asprintf(&joined, "%s%s%s%.*s", *map ? *map : "", *map ? "," : "", prefix, (int)len, rules) < 0)
+		return dr_err_sys(err, -ENOMEM, "options");
+	free(*map);
+	*map = joined;
+	return 0;
+}
+
+/* r, reason: of taking it for this machine. Names are those of the machine that DST is on, which is not known yet. */
+static int note_failure(struct request *request, const char *option, int r, const struct dr_err *reason)
+{
+	if (r < 0 && request->idmap_err.code == 0)
+		dr_err_set(&request->idmap_err, r, "--%s: %s", option, reason->text);
+	return 0;
+}
+
+/* The same as "*:USER" and "*:GROUP". */
 static int apply_chown(void *context, const char *value, struct dr_err *err)
 {
 	struct request *request = context;
+	struct dr_err reason = {0};
+	size_t user = strcspn(value, ":");
+	const char *group = value + user + (value[user] == ':');
+	int r = 0;
 
-	return dr_idmap_chown(request->idmap, value, err);
+	if (strchr(value, ','))
+		return dr_err_set(err, -EINVAL, "\"%.128s\": one user and one group", value);
+	if (user)
+		r = join_rules(&request->usermap, "*:", value, user, err);
+	if (r == 0 && *group)
+		r = join_rules(&request->groupmap, "*:", group, strlen(group), err);
+	if (r < 0)
+		return r;
+	if (!user && !*group)
+		return dr_idmap_chown(request->idmap, value, err);
+	r = dr_idmap_chown(request->idmap, value, &reason);
+	return note_failure(request, "chown", r, &reason);
 }
 
 static int apply_usermap(void *context, const char *value, struct dr_err *err)
 {
 	struct request *request = context;
+	struct dr_err reason = {0};
+	int r = join_rules(&request->usermap, "", value, strlen(value), err);
 
-	return dr_idmap_add_users(request->idmap, value, err);
+	if (r < 0)
+		return r;
+	r = dr_idmap_add_users(request->idmap, value, &reason);
+	return note_failure(request, "usermap", r, &reason);
 }
 
 static int apply_groupmap(void *context, const char *value, struct dr_err *err)
 {
 	struct request *request = context;
+	struct dr_err reason = {0};
+	int r = join_rules(&request->groupmap, "", value, strlen(value), err);
 
-	return dr_idmap_add_groups(request->idmap, value, err);
+	if (r < 0)
+		return r;
+	r = dr_idmap_add_groups(request->idmap, value, &reason);
+	return note_failure(request, "groupmap", r, &reason);
 }
 
 static int apply_hard_links(void *context, const char *value, struct dr_err *err)
@@ -128,6 +181,9 @@ static const struct dr_option options[] = {
 	DR_HEADING("Load:"),
 	DR_GROUP(struct request, load, dr_group_load_rows),
 
+	DR_HEADING("Over a network:"),
+	DR_GROUP(struct request, net, dr_group_net_rows),
+
 	DR_HEADING("What is shown:"),
 	SWITCH('n', "dry-run", sync.dry_run, "change nothing, only show what would be done"),
 	SWITCH('i', "itemize", show.ui.itemize, "show every change, with rsync's codes"),
@@ -146,6 +202,18 @@ static int check(const struct request *request, struct dr_err *err)
 	return dr_group_show_check(&request->show, err);
 }
 
+/* What goes with which side being where. */
+static int check_places(struct request *request, struct dr_err *err)
+{
+	const char *places[] = {request->sync.src, request->sync.dst};
+	int r = dr_group_net_check(&request->net, places, 2, &request->remote, err);
+
+	if (r < 0 || request->idmap_err.code == 0 || dr_net_is_remote(request->sync.dst))
+		return r;
+	*err = request->idmap_err;
+	return err->code;
+}
+
 static int parse(struct request *request, int argc, char **argv, struct dr_err *err)
 {
 	struct dr_sync_options *sync = &request->sync;
@@ -159,11 +227,13 @@ static int parse(struct request *request, int argc, char **argv, struct dr_err *
 				  argc - first < 2 ? "too few arguments" : "too many arguments");
 	if (!*argv[first] || !*argv[first + 1])
 		return dr_err_set(err, -EINVAL, "SRC and DST must not be empty");
-	r = check(request, err);
-	if (r < 0)
-		return r;
 	sync->src = argv[first];
 	sync->dst = argv[first + 1];
+	r = check(request, err);
+	if (r == 0)
+		r = check_places(request, err);
+	if (r < 0)
+		return r;
 	sync->filter = request->filter.filter;
 	sync->one_file_system = request->filter.one_file_system;
 	sync->jobs = request->load.jobs;
@@ -190,6 +260,21 @@ static void request_finish(struct request *request)
 {
 	dr_group_filter_finish(&request->filter);
 	dr_idmap_destroy(request->idmap);
+	free(request->usermap);
+	free(request->groupmap);
+}
+
+static int run_remote(const struct request *request, const struct dr_observer *observer,
+		      struct dr_summary *ret_summary, struct dr_net_traffic *ret_traffic, struct dr_err *err)
+{
+	struct dr_net_rules rules = {
+	    .usermap = request->usermap,
+	    .groupmap = request->groupmap,
+	    .filter = request->sync.filter,
+	};
+
+	return dr_net_sync(&request->net.net, &request->sync, &rules, observer, ret_summary, ret_traffic,
+			   err);
 }
 
 static int run(const struct request *request, struct dr_audience *audience)
@@ -200,8 +285,10 @@ static int run(const struct request *request, struct dr_audience *audience)
 
 	dr_audience_observe(audience, &observer);
 	dr_signals_init();
-	int r = dr_sync_run(&request->sync, &observer, &summary, &err);
-	return dr_audience_conclude(audience, r, &err, &summary, NULL);
+	struct dr_net_traffic traffic = {0};
+	int r = request->remote ? run_remote(request, &observer, &summary, &traffic, &err)
+				: dr_sync_run(&request->sync, &observer, &summary, &err);
+	return dr_audience_conclude(audience, r, &err, &summary, NULL, &traffic);
 }
 
 static void sync_help(FILE *out)
@@ -210,7 +297,10 @@ static void sync_help(FILE *out)
 	      "\n"
 	      "Makes the directory DST equal to the directory SRC. The contents of SRC go\n"
 	      "into DST, with or without a slash at the end. DST is created if need be.\n"
-	      "Run again, it brings over only what changed since.\n",
+	      "Run again, it brings over only what changed since.\n"
+	      "\n"
+	      "One may be on another machine: for host:path or user@host:path ssh starts\n"
+	      "drover there; drover://host[:port]/ROOT/path asks a daemon (drover serve).\n",
 	      out);
 	dr_options_help(out, options);
 	fputs("\n"

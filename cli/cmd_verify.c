@@ -17,6 +17,10 @@
 	"entries could not be compared, 2 usage, 3 some files kept changing, 5 gave up\n"                    \
 	"or refused to start, 130 and 143 stopped. The manual: man drover\n"
 
+#define PLACES                                                                                               \
+	"\n"                                                                                                 \
+	"One tree may be on another machine: host:path, or drover://host/ROOT/path.\n"
+
 static int apply_against(void *context, const char *value, struct dr_err *err)
 {
 	if (!*value)
@@ -83,7 +87,7 @@ static void check_help(FILE *out)
 	      "\n"
 	      "Reads the directory TREE again and compares it with the manifest FILE. TREE is\n"
 	      "the one of which FILE was made unless another is named. Each difference is a\n"
-	      "line on standard output: its class, the path, and what differs.\n",
+	      "line on standard output: its class, the path, and what differs.\n" PLACES,
 	      out);
 	dr_options_help(out, check_options);
 	fputs(EXIT_CODES, out);
@@ -137,7 +141,7 @@ static void verify_help(FILE *out)
 	      "\n"
 	      "Reads both directories, side by side, and compares everything in them; or one\n"
 	      "with a manifest, as `drover manifest check` does. Changes nothing. Each\n"
-	      "difference is a line on standard output: its class, the path, and what differs.\n",
+	      "difference is a line on standard output: its class, the path, and what differs.\n" PLACES,
 	      out);
 	dr_options_help(out, verify_options);
 	fputs(EXIT_CODES, out);
@@ -213,7 +217,7 @@ static int diff_run(const struct dr_scan_request *request, struct dr_audience *a
 	scan.outcome = r < 0 ? DR_OUTCOME_FATAL : (enum dr_outcome)r;
 	scan.elapsed_s = now_s() - began_s;
 	struct dr_summary summary = {.outcome = scan.outcome, .elapsed_s = scan.elapsed_s};
-	return dr_audience_conclude(audience, r, &err, &summary, &scan);
+	return dr_audience_conclude(audience, r, &err, &summary, &scan, &(struct dr_net_traffic){0});
 }
 
 static int diff_main(int argc, char **argv)

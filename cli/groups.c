@@ -7,6 +7,11 @@
 #include <errno.h>
 
 #define JOBS_MAX 1024
+/* As enum dr_compress (transport/session.h) has it: level n is n + 1. */
+#define COMPRESS_NEVER 0
+#define COMPRESS_AUTO 1
+#define COMPRESS_LEVEL 3u /* of -z */
+#define COMPRESS_LEVEL_MAX 19
 
 /* ---- which entries take part ----------------------------------------------------- */
 
@@ -105,6 +110,109 @@ int dr_group_show_check(const struct dr_group_show *group, struct dr_err *err)
 	if (group->ui.verbose && group->ui.quiet)
 		return dr_err_set(err, -EINVAL, "--verbose and --quiet exclude each other");
 	return 0;
+}
+
+/* ---- another machine --------------------------------------------------------------- */
+
+static int apply_text(const char **to, const char *value, struct dr_err *err)
+{
+	if (!*value)
+		return dr_err_set(err, -EINVAL, "must not be empty");
+	*to = value;
+	return 0;
+}
+
+static int apply_rsh(void *context, const char *value, struct dr_err *err)
+{
+	return apply_text(&((struct dr_group_net *)context)->net.shell, value, err);
+}
+
+static int apply_remote_drover(void *context, const char *value, struct dr_err *err)
+{
+	return apply_text(&((struct dr_group_net *)context)->net.program, value, err);
+}
+
+static int apply_key(void *context, const char *value, struct dr_err *err)
+{
+	return apply_text(&((struct dr_group_net *)context)->net.key_file, value, err);
+}
+
+static int apply_certificate(void *context, const char *value, struct dr_err *err)
+{
+	return apply_text(&((struct dr_group_net *)context)->net.certificate, value, err);
+}
+
+static int apply_private_key(void *context, const char *value, struct dr_err *err)
+{
+	return apply_text(&((struct dr_group_net *)context)->net.private_key, value, err);
+}
+
+static int apply_authorities(void *context, const char *value, struct dr_err *err)
+{
+	return apply_text(&((struct dr_group_net *)context)->net.authorities, value, err);
+}
+
+static int apply_connections(void *context, const char *value, struct dr_err *err)
+{
+	struct dr_group_net *group = context;
+
+	return dr_units_parse_uint(value, 1, DR_NET_CONNECTIONS_MOST, &group->net.connections, err);
+}
+
+static int apply_compress_level(void *context, const char *value, struct dr_err *err)
+{
+	return dr_units_parse_uint(value, 1, COMPRESS_LEVEL_MAX, &((struct dr_group_net *)context)->level,
+				   err);
+}
+
+static int apply_timeout(void *context, const char *value, struct dr_err *err)
+{
+	struct dr_group_net *group = context;
+
+	return dr_units_parse_uint(value, 1, DR_NET_TIMEOUT_MOST_S, &group->net.timeout_s, err);
+}
+
+/* clang-format off */
+const struct dr_option dr_group_net_rows[] = {
+	DR_VALUE('e', "rsh", "COMMAND", apply_rsh, "start this in place of `ssh`"),
+	DR_VALUE(0, "remote-drover", "PROGRAM", apply_remote_drover, "what drover is called over there"),
+	DR_SWITCH(0, "via-ssh", struct dr_group_net, net.via_ssh, "no direct connections beside ssh's"),
+	DR_VALUE(0, "key", "FILE", apply_key, "the key for drover://, from `drover keygen`"),
+	DR_VALUE(0, "certificate", "FILE", apply_certificate, "or this certificate,"),
+	DR_VALUE(0, "private-key", "FILE", apply_private_key, "its private key,"),
+	DR_VALUE(0, "authorities", "FILE", apply_authorities, "and whose certificates are trusted"),
+	DR_SWITCH(0, "insecure-plain", struct dr_group_net, net.insecure_plain, "drover:// without encryption"),
+	DR_VALUE(0, "connections", "N", apply_connections, "spread over N of them (default: chosen)"),
+	DR_SWITCH('z', "compress", struct dr_group_net, compress, "compress all (default: as it pays)"),
+	DR_VALUE(0, "compress-level", "N", apply_compress_level, "the same, from 1 (fast) to 19; -z is 3"),
+	DR_SWITCH(0, "no-compress", struct dr_group_net, no_compress, "never compress"),
+	DR_VALUE(0, "timeout", "S", apply_timeout, "seconds to wait for a side that is gone (60)"),
+	{0},
+};
+/* clang-format on */
+
+static int choose_compression(struct dr_group_net *group, struct dr_err *err)
+{
+	if (group->no_compress && (group->compress || group->level))
+		return dr_err_set(err, -EINVAL, "--compress and --no-compress exclude each other");
+	if (group->no_compress)
+		group->net.compress = COMPRESS_NEVER;
+	else if (group->level || group->compress)
+		group->net.compress = (group->level ? group->level : COMPRESS_LEVEL) + 1;
+	else
+		group->net.compress = COMPRESS_AUTO;
+	return 0;
+}
+
+int dr_group_net_check(struct dr_group_net *group, const char *const *places, unsigned n_places,
+		       bool *ret_remote, struct dr_err *err)
+{
+	int r = choose_compression(group, err);
+
+	*ret_remote = false;
+	for (unsigned i = 0; i < n_places; i++)
+		*ret_remote |= places[i] && dr_net_is_remote(places[i]);
+	return r < 0 ? r : dr_net_check(&group->net, places, n_places, err);
 }
 
 /* ---- what a comparison leaves out ------------------------------------------------- */

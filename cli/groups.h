@@ -8,6 +8,7 @@
 #include "cli/options.h"
 #include "cli/ui.h"
 #include "engine/drover.h"
+#include "net/net.h"
 
 #include <stdbool.h>
 
@@ -38,6 +39,20 @@ struct dr_group_show {
 extern const struct dr_option dr_group_show_rows[];
 /* 0, or -EINVAL with words: what excludes each other. */
 int dr_group_show_check(const struct dr_group_show *group, struct dr_err *err);
+
+/* How a side on another machine is reached. */
+struct dr_group_net {
+	struct dr_net_options net;
+	bool compress, no_compress;
+	unsigned level; /* 0: not given */
+};
+extern const struct dr_option dr_group_net_rows[];
+/*
+ * Completes group->net, and checks that it goes with the places, of which some may be NULL; *ret_remote: one of them is
+ * not here. 0, or -EINVAL with words.
+ */
+int dr_group_net_check(struct dr_group_net *group, const char *const *places, unsigned n_places,
+		       bool *ret_remote, struct dr_err *err);
 
 /* What a comparison leaves out. */
 struct dr_group_ignore {

@@ -10,6 +10,8 @@
  *     cmd_verify.c    drover verify, manifest check, manifest diff: comparisons
  *     cmd_create.c    drover manifest create
  *     cmd_manifest.c  drover manifest info, export, and the list of all
+ *     cmd_serve.c     drover serve: the daemon, and the other end of ssh
+ *     cmd_keygen.c    drover keygen
  *     scan.c        what those share that read trees and change none
  *     options.c     command lines and their help, from one table
  *     groups.c      options that several commands have
@@ -28,9 +30,10 @@
  *
  *     completions/  for bash, zsh and fish
  *
- * Below: engine/ (what makes two trees equal, or compares them), manifest/ (their
- * files), walker/ (what takes part), base/ (errors, io_uring, units). Nothing here
- * includes more of the engine than engine/drover.h.
+ * Below: net/ (the same between two machines), engine/ (what makes two trees equal, or compares
+ * them), transport/ (messages over connections), manifest/ (their files), walker/ (what
+ * takes part), base/ (errors, io_uring, units). Nothing here includes more of the engine than
+ * engine/drover.h, or of net/ than net/net.h.
  */
 #include "cli/command.h"
 #include "cli/text.h"
@@ -43,10 +46,7 @@
 #include <unistd.h>
 
 static const struct dr_command *const commands[] = {
-    &dr_command_sync,
-    &dr_command_verify,
-    &dr_command_manifest,
-    NULL,
+    &dr_command_sync, &dr_command_verify, &dr_command_manifest, &dr_command_serve, &dr_command_keygen, NULL,
 };
 
 static const struct dr_command root = {

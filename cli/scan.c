@@ -15,11 +15,28 @@ const struct dr_option dr_scan_rows[] = {
 	DR_GROUP(struct dr_scan_request, load, dr_group_load_rows),
 	DR_SWITCH(0, "idle", struct dr_scan_request, scan.idle, "only when nobody else wants processor or disk"),
 
+	DR_HEADING("Over a network:"),
+	DR_GROUP(struct dr_scan_request, net, dr_group_net_rows),
+
 	DR_HEADING("What is shown:"),
 	DR_GROUP(struct dr_scan_request, show, dr_group_show_rows),
 	{0},
 };
 /* clang-format on */
+
+static int check_places(struct dr_scan_request *request, struct dr_err *err)
+{
+	const struct dr_scan_options *scan = &request->scan;
+	const char *places[] = {scan->tree, scan->other};
+	int r = dr_group_net_check(&request->net, places, 2, &request->remote, err);
+
+	if (r < 0 || !request->remote || !(scan->update || scan->restart || request->resume))
+		return r;
+	return dr_err_set(err, -EINVAL, "--%s: of a tree on another machine everything is read",
+			  scan->update    ? "update"
+			  : scan->restart ? "restart"
+					  : "resume");
+}
 
 static int parse(const struct dr_scan_command *command, struct dr_scan_request *request, int argc,
 		 char **argv, struct dr_err *err)
@@ -34,6 +51,8 @@ static int parse(const struct dr_scan_command *command, struct dr_scan_request *
 		if (!*argv[i])
 			return dr_err_set(err, -EINVAL, "names must not be empty");
 	r = command->take(request, argc - first, argv + first, err);
+	if (r == 0)
+		r = check_places(request, err);
 	if (r == 0)
 		r = dr_group_show_check(&request->show, err);
 	scan->filter = request->filter.filter;
@@ -53,7 +72,10 @@ static int run(const struct dr_scan_request *request, struct dr_audience *audien
 
 	dr_audience_observe(audience, &observer);
 	dr_signals_init();
-	int r = dr_scan_run(&request->scan, &observer, &scan, &err);
+	struct dr_net_traffic traffic = {0};
+	int r = request->remote
+		    ? dr_net_scan(&request->net.net, &request->scan, &observer, &scan, &traffic, &err)
+		    : dr_scan_run(&request->scan, &observer, &scan, &err);
 	struct dr_summary summary = {
 	    .outcome = scan.outcome,
 	    .counts = scan.counts,
@@ -63,7 +85,7 @@ static int run(const struct dr_scan_request *request, struct dr_audience *audien
 	    .jobs = scan.jobs,
 	    .peak_memory_bytes = scan.peak_memory_bytes,
 	};
-	return dr_audience_conclude(audience, r, &err, &summary, &scan);
+	return dr_audience_conclude(audience, r, &err, &summary, &scan, &traffic);
 }
 
 int dr_scan_main(const struct dr_scan_command *command, int argc, char **argv)

@@ -14,6 +14,8 @@ struct dr_scan_request {
 	struct dr_scan_options scan;
 	struct dr_group_filter filter;
 	struct dr_group_load load;
+	struct dr_group_net net;
+	bool remote; /* a tree is on another machine */
 	struct dr_group_ignore ignore;
 	struct dr_group_show show;
 	bool resume; /* changes nothing: an unfinished manifest is gone on with */

@@ -10,6 +10,7 @@
 #pragma once
 
 #include "engine/drover.h"
+#include "net/net.h"
 
 #include <stdbool.h>
 #include <stdio.h>
@@ -39,9 +40,10 @@ struct dr_ui_settings {
 };
 
 struct dr_ui_result {
-	const struct dr_summary *summary;   /* of a scan: what both have in common */
-	const struct dr_scan_summary *scan; /* NULL: a sync */
-	const char *fatal;                  /* why the run could not start or had to give up; or NULL */
+	const struct dr_summary *summary;     /* of a scan: what both have in common */
+	const struct dr_scan_summary *scan;   /* NULL: a sync */
+	const struct dr_net_traffic *traffic; /* NULL: nothing went over a network */
+	const char *fatal;                    /* why the run could not start or had to give up; or NULL */
 	int exit_code;
 };
 
@@ -88,6 +90,9 @@ void dr_ui_put_finding(FILE *out, const struct dr_ui_settings *settings, const s
 
 /* "1,234 files, 5.60 GiB copied in 12 s (456 MiB/s); 3 errors" */
 void dr_ui_put_result(FILE *out, const struct dr_ui_settings *settings, const struct dr_ui_result *result);
+
+/* "2.1 MiB sent, 1.20 GiB received over 4 TLS connections, compressed to 43 %" */
+void dr_ui_put_traffic(FILE *out, const struct dr_net_traffic *traffic);
 
 /* "not kept at the destination: ACLs (12), owners (4,000)" */
 bool dr_ui_has_losses(const struct dr_counts *counts);

@@ -6,6 +6,7 @@
  */
 #include "cli/json.h"
 #include "cli/progress.h"
+#include "cli/text.h"
 #include "cli/ui.h"
 
 #include <errno.h>
@@ -106,7 +107,8 @@ static void json_change(struct dr_ui *ui, const struct dr_change *change)
 	json_t *event = new_event("change");
 
 	dr_json_set_text(event, "action", action_word(change));
-	dr_json_set_text(event, "itemize", change->itemize);
+	dr_json_set_name(event, "itemize",
+			 change->itemize); /* none of this need be ours: it may come over a network */
 	dr_json_set_name(event, "path", change->path);
 	if (change->target)
 		dr_json_set_name(event, "target", change->target);
@@ -135,11 +137,11 @@ static void json_failure(struct dr_ui *ui, const struct dr_failure *failure)
 {
 	json_t *event = new_event("error");
 
-	dr_json_set_text(event, "side", failure->side);
+	dr_json_set_name(event, "side", failure->side);
 	dr_json_set_name(event, "path", failure->path);
-	dr_json_set_text(event, "operation", failure->operation);
+	dr_json_set_name(event, "operation", failure->operation);
 	set_errno(event, failure->error);
-	dr_json_set_text(event, "reason", failure->reason);
+	dr_json_set_name(event, "reason", failure->reason);
 	dr_json_set_bool(event, "in_motion", failure->in_motion);
 	emit(json_of(ui), event);
 }
@@ -270,6 +272,20 @@ static void set_scan(json_t *event, const struct dr_ui_settings *settings, const
 	dr_json_set(event, "classes", classes);
 }
 
+static void set_traffic(json_t *event, const struct dr_net_traffic *traffic)
+{
+	json_t *object = json_object();
+
+	dr_json_set_text(object, "way", traffic->way);
+	dr_json_set_int(object, "connections", traffic->connections);
+	dr_json_set_int(object, "connections_lost", traffic->lost);
+	dr_json_set_int(object, "bytes_sent", traffic->sent_bytes);
+	dr_json_set_int(object, "bytes_received", traffic->received_bytes);
+	dr_json_set_int(object, "raw_bytes_sent", traffic->sent_raw);
+	dr_json_set_int(object, "raw_bytes_received", traffic->received_raw);
+	dr_json_set(event, "network", object);
+}
+
 static int json_finish(struct dr_ui *ui, const struct dr_ui_result *result)
 {
 	struct ui_json *json = json_of(ui);
@@ -297,13 +313,18 @@ static int json_finish(struct dr_ui *ui, const struct dr_ui_result *result)
 	}
 	if (result->scan)
 		set_scan(event, json->settings, result->scan);
+	if (result->traffic)
+		set_traffic(event, result->traffic);
 	emit(json, event);
 	if (fflush(stdout) != 0 && !json->output_error)
 		json->output_error = errno;
 
 	/* Whoever looks at the terminal or the service's journal sees why, too. */
-	if (result->fatal)
-		fprintf(stderr, "drover: %s: %s\n", json->settings->command, result->fatal);
+	if (result->fatal) {
+		fprintf(stderr, "drover: %s: ", json->settings->command);
+		dr_text_put(stderr, result->fatal);
+		putc('\n', stderr);
+	}
 	return -json->output_error;
 }
 

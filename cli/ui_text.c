@@ -185,6 +185,17 @@ static void put_scan(const struct dr_ui_settings *settings, const struct dr_scan
 		put_stat_count(dr_class_name(dr_ui_classes[i]), scan->classes[dr_ui_classes[i]]);
 }
 
+static void put_traffic(const struct dr_net_traffic *traffic)
+{
+	put_stat("network", traffic->way);
+	put_stat_count("network: connections", traffic->connections);
+	put_stat_count("network: connections lost", traffic->lost);
+	put_stat_bytes("network: sent", traffic->sent_bytes);
+	put_stat_bytes("network: received", traffic->received_bytes);
+	put_stat_bytes("network: sent, uncompressed", traffic->sent_raw);
+	put_stat_bytes("network: received, uncompressed", traffic->received_raw);
+}
+
 static void put_stats(const struct dr_ui_settings *settings, const struct dr_ui_result *result)
 {
 	const struct dr_summary *summary = result->summary;
@@ -199,6 +210,8 @@ static void put_stats(const struct dr_ui_settings *settings, const struct dr_ui_
 		put_stat_count("jobs", summary->jobs);
 		put_stat_bytes("peak memory", summary->peak_memory_bytes);
 	}
+	if (result->traffic)
+		put_traffic(result->traffic);
 	put_stat_seconds("time", summary->elapsed_s);
 	if (!result->scan)
 		put_stat_seconds("of it, waiting for the disks", summary->sync_s);
@@ -216,6 +229,12 @@ static void remove_display(struct ui_text *text)
 static bool has_figures(const struct dr_ui_result *result)
 {
 	return !result->fatal || result->summary->counts.dirs || result->summary->counts.files;
+}
+
+/* Does the same command go on where a signal stopped it? */
+static bool continues(const struct dr_ui_result *result, enum dr_ui_kind kind)
+{
+	return kind == DR_UI_SYNC || (kind == DR_UI_CREATE && !result->traffic);
 }
 
 static int text_finish(struct dr_ui *ui, const struct dr_ui_result *result)
@@ -237,7 +256,7 @@ static int text_finish(struct dr_ui *ui, const struct dr_ui_result *result)
 	}
 	if (!settings->quiet && has_figures(result)) {
 		dr_ui_put_result(stderr, settings, result);
-		if (summary->signal && (settings->kind == DR_UI_SYNC || settings->kind == DR_UI_CREATE))
+		if (summary->signal && continues(result, settings->kind))
 			fputs("; the same command continues it", stderr);
 		putc('\n', stderr);
 	}

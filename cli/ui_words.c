@@ -10,7 +10,8 @@
 
 void dr_ui_put_change(FILE *out, const struct dr_change *change)
 {
-	fprintf(out, "%s ", change->itemize);
+	dr_text_put(out, change->itemize);
+	putc(' ', out);
 	dr_text_put(out, change->path);
 	if (change->target) {
 		fputs(change->itemize[1] == 'L' && change->itemize[0] != 'h' ? " -> " : " => ", out);
@@ -24,9 +25,14 @@ void dr_ui_put_change(FILE *out, const struct dr_change *change)
 
 void dr_ui_put_failure(FILE *out, const struct dr_failure *failure)
 {
-	fprintf(out, "%s: ", failure->side);
-	dr_text_put(out, failure->path);
-	fprintf(out, ": %s: %s", failure->operation, failure->reason);
+	/* None of it need be ours: it may come over a network. */
+	const char *const parts[] = {failure->side, failure->path, failure->operation, failure->reason};
+
+	for (size_t i = 0; i < sizeof parts / sizeof *parts; i++) {
+		if (i)
+			fputs(": ", out);
+		dr_text_put(out, parts[i]);
+	}
 }
 
 /* "size, content": the names of enum dr_field bits. */
@@ -269,6 +275,32 @@ void dr_ui_put_result(FILE *out, const struct dr_ui_settings *settings, const st
 		put_create_result(out, result->scan);
 	else
 		put_comparison(out, settings, result->scan);
+	if (result->traffic) {
+		fputs("; ", out);
+		dr_ui_put_traffic(out, result->traffic);
+	}
+}
+
+void dr_ui_put_traffic(FILE *out, const struct dr_net_traffic *traffic)
+{
+	uint64_t wire = traffic->sent_bytes + traffic->received_bytes;
+	uint64_t raw = traffic->sent_raw + traffic->received_raw;
+	char bytes[DR_UNITS_TEXT_MAX];
+
+	fprintf(out, "%s sent, ", dr_units_bytes(bytes, sizeof bytes, traffic->sent_bytes));
+	fprintf(out, "%s received over ", dr_units_bytes(bytes, sizeof bytes, traffic->received_bytes));
+	if (!strcmp(traffic->way, "ssh")) {
+		fputs("ssh", out);
+	} else {
+		fprintf(out, "%u %s connection%s", traffic->connections, traffic->way,
+			traffic->connections == 1 ? "" : "s");
+	}
+	if (wire < raw)
+		fprintf(out, ", compressed to %u %%", (unsigned)(100.0 * (double)wire / (double)raw + 0.5));
+	if (traffic->lost) {
+		fputs(", ", out);
+		put_count(out, traffic->lost, "connection lost", "connections lost");
+	}
 }
 
 bool dr_ui_has_losses(const struct dr_counts *counts)

@@ -29,6 +29,8 @@ for words in '' help
     complete -c drover -n "__drover_after $words" -a sync -d 'Make one tree equal to another'
     complete -c drover -n "__drover_after $words" -a verify -d 'Read two trees, tell every difference'
     complete -c drover -n "__drover_after $words" -a manifest -d 'Write down what a tree holds, and check it later'
+    complete -c drover -n "__drover_after $words" -a serve -d 'Be the other side for other machines'
+    complete -c drover -n "__drover_after $words" -a keygen -d 'Make a key or a certificate for drover://'
 end
 for words in manifest 'help manifest'
     complete -c drover -n "__drover_after $words" -a create -d 'Read a tree, write down what it holds'
@@ -53,13 +55,28 @@ __drover_option sync $scans -- -l io -x -a 'auto uring threads' -d 'How reads an
 __drover_option sync $scans -- -l bwlimit -x -d 'No more than so much per second'
 __drover_option $scans -- -l idle -d 'Only when nobody else wants processor or disk'
 
+# Over a network
+__drover_option sync $scans -- -s e -l rsh -x -a '(__fish_complete_subcommand)' -d 'Start this in place of ssh'
+__drover_option sync $scans -- -l remote-drover -x -d 'What drover is called over there'
+__drover_option sync $scans -- -l via-ssh -d 'No direct connections beside that of ssh'
+__drover_option sync $scans -- -l key -r -F -d 'The key for drover://'
+__drover_option sync $scans keygen -- -l certificate -r -F -d 'A certificate for drover://'
+__drover_option sync $scans keygen -- -l private-key -r -F -d 'Its private key'
+__drover_option sync $scans -- -l authorities -r -F -d 'Whose certificates are trusted'
+__drover_option sync $scans -- -l insecure-plain -d 'drover:// without encryption'
+__drover_option sync $scans -- -l connections -x -d 'Spread over so many connections'
+__drover_option sync $scans -- -s z -l compress -d 'Compress all'
+__drover_option sync $scans -- -l compress-level -x -d 'Compress all, from 1 (fast) to 19'
+__drover_option sync $scans -- -l no-compress -d 'Never compress'
+__drover_option sync $scans -- -l timeout -x -d 'Wait so many seconds for a side that is gone'
+
 # What is shown
 __drover_option $runs -- -s v -l verbose -d 'Show more: names of changes, and notes'
 __drover_option $runs -- -s q -l quiet -d 'Show errors and findings only'
 __drover_option $runs -- -l stats -d 'Show all figures at the end'
 __drover_option $runs -- -l json -d 'Tell everything in JSON'
 __drover_option $runs -- -l log-file -r -F -d 'Append all that happens to a file'
-__drover_option $runs 'manifest info' 'manifest export' -- -l help -d 'Show the options'
+__drover_option $runs 'manifest info' 'manifest export' serve keygen -- -l help -d 'Show the options'
 
 # What is not compared
 __drover_option $comparisons -- -l ignore -x -a '(__fish_append , owner mode times acl xattr flags)' -d 'Do not compare these'
@@ -118,5 +135,12 @@ __drover_option 'manifest check' 'manifest diff' 'manifest info' 'manifest expor
 __drover_option 'manifest info' -- -l json -d 'Tell it as a JSON object'
 __drover_option 'manifest export' -- -l format -x -a 'xxhsum jsonl sqlite csv' -d 'The form'
 __drover_option 'manifest export' -- -s o -l output -r -F -d 'A new file'
+
+# serve and keygen
+__drover_option serve -- -l config -r -F -d 'Serve what this file allows'
+__drover_option serve -- -l check -d 'Only tell what is wrong with it'
+__drover_option serve -- -l stdio -d 'Serve one session on standard input and output'
+__drover_option keygen -- -F
+__drover_option keygen -- -l name -x -d 'Whose key it is'
 
 functions -e __drover_option

@@ -30,7 +30,8 @@ def binary():
 @pytest.fixture
 def drover(binary, tmp_path):
     """Runs drover; returns the finished process, whose output is text."""
-    environment = os.environ | {"XDG_STATE_HOME": str(tmp_path / "state"), "LC_ALL": "C.UTF-8"}
+    environment = os.environ | {"XDG_STATE_HOME": str(tmp_path / "state"), "XDG_CONFIG_HOME": str(tmp_path / "config"),
+                                "LC_ALL": "C.UTF-8"}
 
     def run(*arguments, **options):
         return subprocess.run([binary, *arguments], text=True, errors="surrogateescape", capture_output=True,

@@ -10,7 +10,7 @@ import subprocess
 import pytest
 
 GROUPS = {"manifest": ["create", "check", "diff", "info", "export"]}
-COMMANDS = ["sync", "verify", *(f"{group} {name}" for group, names in GROUPS.items() for name in names)]
+COMMANDS = ["sync", "verify", *(f"{group} {name}" for group, names in GROUPS.items() for name in names), "serve", "keygen"]
 # Where the manual has a command's options.
 SECTIONS = {"sync": "Options of sync", "verify": "Options of verify"}
 
@@ -163,8 +163,8 @@ def test_the_shell_understands_its_completion(root, shell, file):
 
 
 @pytest.mark.parametrize("typed, completed", [
-    ("drover ", "sync verify manifest help --version --help"), ("drover sync --max", "--max-delete="),
-    ("drover help ", "sync verify manifest"), ("drover help manifest ", "create check diff info export"),
+    ("drover ", "sync verify manifest serve keygen help --version --help"), ("drover sync --max", "--max-delete="),
+    ("drover help ", "sync verify manifest serve keygen"), ("drover help manifest ", "create check diff info export"),
     ("drover manifest ", "create check diff info export --help"), ("drover manifest ex", "export"),
     ("drover sync --io=", "auto uring threads"), ("drover sync --io=th", "threads"), ("drover sync --fsync ea", "each"),
     ("drover manifest create --digest=", "xxh128 sha256 blake2b"), ("drover manifest export --format s", "sqlite"),
@@ -174,7 +174,7 @@ def test_bash_completes_words_and_values(root, typed, completed):
 
 
 @pytest.mark.parametrize("typed, completed", [
-    ("drover ", "help manifest sync verify"), ("drover help ", "manifest sync verify"),
+    ("drover ", "help keygen manifest serve sync verify"), ("drover help ", "keygen manifest serve sync verify"),
     ("drover help manifest ", "check create diff export info"), ("drover manifest ", "check create diff export info")])
 def test_fish_completes_commands(root, typed, completed):
     if not shutil.which("fish"):
