@@ -16,6 +16,11 @@ _ENTRY_ERROR = re.compile(
 _FINDING = re.compile(r"(?P<kind>[a-z]+) +(?P<path>.*?)(?:  (?P<details>.*))?")
 
 
+# What a sync becomes when $DROVER_OVER is set: the same, between two processes.
+OVER = {"push": lambda folder, src, dst: (src, f"far:{os.path.join(folder, dst)}"),
+        "pull": lambda folder, src, dst: (f"far:{os.path.join(folder, src)}", dst)}
+
+
 @dataclass
 class Result:
     """How a run ended."""
@@ -68,6 +73,7 @@ class Drover:
     def __init__(self, binary, home):
         self.binary = binary
         self.folder = home  # relative paths of a test lead nowhere else
+        self.over = OVER.get(os.environ.get("DROVER_OVER", ""))
         self.environment = {
             "PATH": os.environ["PATH"], "LC_ALL": "C.UTF-8", "HOME": str(home), "XDG_STATE_HOME": str(home),
             **{name: value for name, value in os.environ.items() if name.endswith("SAN_OPTIONS")}}
@@ -86,7 +92,15 @@ class Drover:
         return result
 
     def sync(self, *arguments, **options):
-        return self.run("sync", *arguments, **options)
+        return self.run("sync", *self._far(arguments), **options)
+
+    def _far(self, arguments):
+        """The same sync with one side behind a remote shell, where $DROVER_OVER says so."""
+        if not self.over:
+            return arguments
+        *rest, src, dst = arguments
+        shell = "sh -c 'shift; exec \"$@\"' sh"
+        return ["-e", shell, "--remote-drover", self.binary, *rest, *self.over(self.folder, src, dst)]
 
     def manifest(self, *arguments, **options):
         return self.run("manifest", *arguments, **options)
@@ -95,7 +109,7 @@ class Drover:
         return self.run("verify", *arguments, **options)
 
     def start(self, *arguments, prefix=()):
-        return self.launch("sync", *arguments, prefix=prefix)
+        return self.launch("sync", *self._far(arguments), prefix=prefix)
 
     def launch(self, *arguments, prefix=()):
         return Running([*prefix, self.binary, *arguments], self.environment, self.folder)

@@ -111,6 +111,7 @@ def traced_sync(drover, folder, *arguments, **options):
 # ---- the final sync of a database ----------------------------------------------------------------------------------
 
 
+@pytest.mark.local
 def test_the_final_sync_reads_the_source_once_the_destination_not_at_all_and_writes_what_changed(drover, trees, work):
     src, dst = trees
     plant(src, {"large": noise(64 * MIB + 12_345), "other": "x"})
@@ -345,6 +346,7 @@ def test_a_file_changed_behind_drovers_back_is_right_in_the_end(drover, trees, h
     assert_equal(src, dst)
 
 
+@pytest.mark.local
 def test_an_index_inside_the_tree_is_refused(drover, src, dst):
     plant(src, {"file": "x"})
     dst.mkdir()
@@ -367,6 +369,7 @@ def test_a_file_that_is_no_index_is_left_alone(drover, work, src, dst):
     assert not dst.exists()
 
 
+@pytest.mark.local
 @pytest.mark.parametrize("side", ["src", "dst"])
 def test_a_home_that_is_copied_itself_gets_no_index(drover, src, dst, side):
     """An index in the tree that it is of would change with each run."""
@@ -521,6 +524,7 @@ def test_holes_stay_holes_in_a_patched_file(drover, trees):
     assert allocated[1] <= allocated[0] + MIB
 
 
+@pytest.mark.local
 @pytest.mark.parametrize("fs", ["xfs", "btrfs"])
 def test_an_insertion_near_the_start_is_not_sent_again(drover, pair, work, fs):
     src, dst = pair(fs)

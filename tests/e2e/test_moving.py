@@ -10,6 +10,9 @@ from judge import Snapshot, assert_equal, litter
 from lab import MIB
 from trees import age, many_files, noise, plant
 
+# What is on its way for longer changes more often meanwhile; in its directory nothing is deleted then.
+MOVING = (0, 1, 3) if os.environ.get("DROVER_OVER") else (0, 3)
+
 
 class Mutator:
     """A process that calls act(chance) again and again until the block ends."""
@@ -79,7 +82,7 @@ def test_a_file_that_grows_is_old_new_or_reported_never_torn(drover, src, dst):
 
     with Mutator(append):
         for _ in range(8):
-            drover.sync(src, dst, code=(0, 3))
+            drover.sync(src, dst, code=MOVING)
             if (dst / "log").exists():
                 content = (dst / "log").read_bytes()
                 assert len(content) % (8 * len(line)) == 0 and content == line * (len(content) // len(line))
@@ -104,7 +107,7 @@ def test_files_that_come_and_go_are_no_failure(drover, src, dst):
 
     with Mutator(churn):
         for _ in range(8):
-            drover.sync("--delete", src, dst, code=(0, 3))
+            drover.sync("--delete", src, dst, code=MOVING)
     drover.sync("--delete", src, dst)
     assert litter(dst) == []
     assert_equal(src, dst)
@@ -128,7 +131,7 @@ def test_whole_directories_that_vanish_are_no_failure(drover, src, dst):
 
     with Mutator(churn):
         for _ in range(15):
-            drover.sync("--delete", src, dst, code=(0, 3))
+            drover.sync("--delete", src, dst, code=MOVING)
     drover.sync("--delete", src, dst)
     assert_equal(src, dst)
 
@@ -148,7 +151,7 @@ def test_a_file_that_is_replaced_while_it_is_read(drover, src, dst):
     with drover.start("--bwlimit=4M", src, dst) as running:
         running.until(lambda: dst.exists() and litter(dst), "the copy has begun")
         os.rename(src / "aside", src / "file")
-        running.end(code=(0, 3))
+        running.end(code=MOVING)
     drover.sync("--delete", src, dst)
     assert_equal(src, dst)
 
@@ -160,6 +163,6 @@ def test_metadata_that_changes_while_the_content_is_read(drover, src, dst):
         os.chown(src / "file", 1000, 1000)
         (src / "file").chmod(0o600)
         age(src / "file", mtime_ns=1_600_000_000_000_000_000)
-        running.end(code=(0, 3))
+        running.end(code=MOVING)
     drover.sync(src, dst)
     assert_equal(src, dst)

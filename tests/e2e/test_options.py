@@ -230,6 +230,7 @@ def test_success_means_on_disk_unless_told_otherwise(drover, work, src, dst, pol
         assert calls["syncfs"] + calls["sync"] == 0 and calls.total() < 10, "drover's own records at most"
 
 
+@pytest.mark.local
 def test_options_may_stand_behind_the_paths_and_double_dash_ends_them(drover, work):
     plant(work / "-src", {"a": "a"})
     drover.sync("--delete", "--", "-src", "-dst", folder=work)

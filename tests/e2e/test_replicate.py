@@ -121,6 +121,7 @@ def test_a_time_that_the_destination_cannot_store_is_a_declared_loss_and_not_cop
     assert drover.sync("-i", src, dst, code=4).out == b""
 
 
+@pytest.mark.local
 @pytest.mark.parametrize("fs", ["btrfs", "xfs"])
 def test_within_one_file_system_content_is_shared_by_reflink(drover, on, fs):
     require("filefrag")
@@ -244,6 +245,7 @@ def test_a_trailing_slash_changes_nothing(drover, src, dst, slashes):
     assert_equal(src, dst)
 
 
+@pytest.mark.local
 def test_the_roots_may_be_given_through_symlinks_and_relative_paths(drover, work, src, dst):
     plant(src, {"a/b": "b"})
     dst.mkdir()

@@ -61,6 +61,7 @@ def test_it_works_on_every_file_system_and_however_it_was_written(drover, on, fs
         (tree / "dir/large").write_bytes(noise(3 * MIB + 17, seed=20 + version))
 
 
+@pytest.mark.local
 def test_clones_have_no_digest_and_are_compared_with_the_source(drover, on):
     place = on("btrfs")
     tree = plant(place / "src", TREE)
@@ -152,6 +153,7 @@ def flip_on_disk(volume, content, offset):
 
 
 @pytest.mark.parametrize("name, offset", [("small", 3000), ("large", 2 * MIB + 100)])
+@pytest.mark.local
 def test_a_byte_that_changed_on_the_disk_is_found_although_the_cache_has_it_right(drover, src, lab, name, offset):
     content = {"small": noise(9000, seed=30), "large": noise(5 * MIB, seed=31)}
     plant(src, content)
@@ -164,6 +166,7 @@ def test_a_byte_that_changed_on_the_disk_is_found_although_the_cache_has_it_righ
     lab.unmount(volume.path)
 
 
+@pytest.mark.local
 def test_no_delta_counts_on_what_did_not_verify(drover, on, lab, work):
     """The next run finds the wrong byte, because it does not believe what it remembers of the file."""
     content = bytearray(noise(32 * MIB, seed=40))
@@ -220,6 +223,7 @@ def stopped_at_the_sync(drover, src, dst, log=None):
 
 @pytest.mark.parametrize("size", [5000, 2 * MIB])
 @pytest.mark.parametrize("keep_size", [True, False], ids=["same size", "other size"])
+@pytest.mark.local
 def test_what_somebody_else_changed_meanwhile_is_said_to_be_so(drover, src, dst, size, keep_size):
     plant(src, {"file": noise(size), "other": "x"})
     with stopped_at_the_sync(drover, src, dst) as running:
@@ -228,6 +232,7 @@ def test_what_somebody_else_changed_meanwhile_is_said_to_be_so(drover, src, dst,
     assert words(result) == [("destination", "file", "verify", TOUCHED)], str(result)
 
 
+@pytest.mark.local
 def test_what_somebody_else_removed_meanwhile_is_named(drover, src, dst):
     plant(src, {"file": "x", "dir/one": "x", "dir/two": "x"})
     with stopped_at_the_sync(drover, src, dst) as running:
@@ -238,6 +243,7 @@ def test_what_somebody_else_removed_meanwhile_is_named(drover, src, dst):
                                      ("destination", "file", "verify", "No such file or directory")], str(result)
 
 
+@pytest.mark.local
 def test_a_link_put_in_the_place_of_a_file_is_not_followed(drover, src, dst, work):
     plant(src, {"file": "secret", "dir/file": "secret"})
     plant(work / "outside", {"file": "secret"})
@@ -250,6 +256,8 @@ def test_a_link_put_in_the_place_of_a_file_is_not_followed(drover, src, dst, wor
     assert sorted(error[1] for error in words(result)) == ["dir", "file"], str(result)
 
 
+@pytest.mark.local
+@pytest.mark.local
 def test_a_clone_whose_source_changed_since_is_not_verified_and_no_failure(drover, on):
     place = on("btrfs")
     src = plant(place / "src", {"file": noise(MIB), "other": noise(MIB, seed=1)})
@@ -259,6 +267,7 @@ def test_a_clone_whose_source_changed_since_is_not_verified_and_no_failure(drove
     assert re.search("1 file.*not verified", result.err), str(result)
 
 
+@pytest.mark.local
 def test_a_signal_ends_it(drover, src, dst):
     many_files(src, 2000)
     with stopped_at_the_sync(drover, src, dst) as running:
@@ -270,6 +279,7 @@ def test_a_signal_ends_it(drover, src, dst):
 
 # --- How it reads ---
 
+@pytest.mark.local
 def test_all_reads_of_the_destination_bypass_the_cache(drover, tree, dst, work):
     require("strace")
     log = work / "log"
@@ -294,6 +304,7 @@ def test_all_reads_of_the_destination_bypass_the_cache(drover, tree, dst, work):
     assert len(read & {"again", "dir/medium"}) == 1
 
 
+@pytest.mark.local
 def test_a_list_that_cannot_be_kept_is_no_success(drover, src, dst, lab):
     """$TMPDIR is full."""
     many_files(src, 3000)
