@@ -57,6 +57,23 @@ struct dr_entry {
 	const struct dr_far_entry *far; /* what a source far away told with it (engine/far.h); else NULL */
 };
 
+/* Does a mode say one of the types that Linux has? */
+static inline bool dr_is_type(uint16_t mode)
+{
+	switch (mode & S_IFMT) {
+	case S_IFREG:
+	case S_IFDIR:
+	case S_IFLNK:
+	case S_IFCHR:
+	case S_IFBLK:
+	case S_IFIFO:
+	case S_IFSOCK:
+		return true;
+	default:
+		return false;
+	}
+}
+
 static inline bool dr_is_dir(const struct dr_meta *m)
 {
 	return S_ISDIR(m->mode);

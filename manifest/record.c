@@ -31,22 +31,6 @@ static bool is_stored_once(const struct dr_record *record, size_t whole_len)
 
 /* ---- what makes sense ------------------------------------------------------------- */
 
-static bool is_type(uint16_t mode)
-{
-	switch (mode & S_IFMT) {
-	case S_IFREG:
-	case S_IFDIR:
-	case S_IFLNK:
-	case S_IFCHR:
-	case S_IFBLK:
-	case S_IFIFO:
-	case S_IFSOCK:
-		return true;
-	default:
-		return false;
-	}
-}
-
 static bool is_block_size(uint64_t size_bytes, uint64_t block_bytes)
 {
 	return block_bytes >= DR_DIGEST_PAGE_BYTES && (block_bytes & (block_bytes - 1)) == 0 &&
@@ -70,7 +54,7 @@ static bool is_has(const struct dr_record *r)
 static bool is_sane(const struct dr_record *r)
 {
 	bool has_id = dr_is_dir(&r->meta) || r->has & DR_RECORD_BLOCKS;
-	if (!is_type(r->meta.mode) || !is_has(r))
+	if (!dr_is_type(r->meta.mode) || !is_has(r))
 		return false;
 	if (r->meta.size_bytes > INT64_MAX || r->meta.mtime.ns >= NS_PER_S || r->meta.ctime.ns >= NS_PER_S)
 		return false;

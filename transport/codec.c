@@ -292,22 +292,6 @@ void dr_codec_path(struct dr_codec *c, const char **path)
 
 /* ---- metadata --------------------------------------------------------------------- */
 
-static bool is_type(uint16_t mode)
-{
-	switch (mode & S_IFMT) {
-	case S_IFREG:
-	case S_IFDIR:
-	case S_IFLNK:
-	case S_IFCHR:
-	case S_IFBLK:
-	case S_IFIFO:
-	case S_IFSOCK:
-		return true;
-	default:
-		return false;
-	}
-}
-
 /* Small ones of either sign are short: 0, -1, 1, -2 become 0, 1, 2, 3. */
 static void time_value(struct dr_codec *c, struct dr_time *t)
 {
@@ -324,7 +308,7 @@ void dr_codec_meta(struct dr_codec *c, struct dr_meta *meta)
 	dr_codec_u16(c, &meta->mode);
 	if (meta->mode == 0)
 		return;
-	if (!is_type(meta->mode))
+	if (!dr_is_type(meta->mode))
 		fail(c, -EBADMSG);
 	dr_codec_var32(c, &meta->flags, UINT32_MAX);
 	dr_codec_var32(c, &meta->nlink, UINT32_MAX);
