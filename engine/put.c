@@ -390,18 +390,23 @@ static bool renamed_after_all(const struct dr_hand *hand, const struct dr_item *
 	       (!(hand->run->what & DR_ATTR_BIT(DR_ATTR_TIME)) || dr_time_cmp(m.mtime, mtime) == 0);
 }
 
+/* Where two names may be one, nobody else is given a name between the look and the rename. -EEXIST: it is taken. */
+static int rename_alone(struct dr_hand *hand, const struct dr_item *item, const char *temp)
+{
+	struct dr_meta other;
+	pthread_mutex_lock(&hand->run->change_lock);
+	int rc = dr_fs_stat(item->dst_fd, item->entry->name, &other) == 0
+		     ? -EEXIST
+		     : dr_fs_rename(item->dst_fd, temp, item->entry->name, false);
+	pthread_mutex_unlock(&hand->run->change_lock);
+	return rc;
+}
+
 int dr_put_rename(struct dr_hand *hand, const struct dr_item *item, const char *temp, bool temp_is_dir)
 {
 	const char *name = item->entry->name;
 	bool over_dir = item->exists && dr_is_dir(&item->have);
-	struct dr_meta other;
-	if (!item->exists && dr_device_holds(item->dir->device)->folds_names &&
-	    dr_fs_stat(item->dst_fd, name, &other) == 0) {
-		dr_fail_words(hand, item->dir, name, DR_DST, "create",
-			      "the name is taken: to this file system another one is the same (upper and "
-			      "lower case, or accents)");
-		return -EEXIST;
-	}
+	bool folds = !item->exists && dr_device_holds(item->dir->device)->folds_names;
 	if (item->exists && item->have.flags & DR_FLAGS_LOCKED)
 		dr_fs_unlock(item->dst_fd, name);
 	int rc;
@@ -409,8 +414,16 @@ int dr_put_rename(struct dr_hand *hand, const struct dr_item *item, const char *
 		rc = replace_dir(hand, item, temp);
 	else if (item->exists && temp_is_dir && !over_dir)
 		rc = replace_with_dir(item, temp);
+	else if (folds)
+		rc = rename_alone(hand, item, temp);
 	else
 		rc = dr_fs_rename(item->dst_fd, temp, name, false);
+	if (folds && rc == -EEXIST) {
+		dr_fail_words(hand, item->dir, name, DR_DST, "create",
+			      "the name is taken: to this file system another one is the same (upper and "
+			      "lower case, or accents)");
+		return rc;
+	}
 	if (rc == -ENOENT && renamed_after_all(hand, item, temp, temp_is_dir))
 		rc = 0;
 	dr_note_space(hand->run, rc);

@@ -74,7 +74,7 @@ struct dr_run {
 	struct dr_marker marker;
 	struct dr_memory memory;
 	struct dr_moves moves;
-	pthread_mutex_t change_lock; /* one dr_begin_change() at a time */
+	pthread_mutex_t change_lock; /* one dr_begin_change(), one rename where names are folded, at a time */
 	struct dr_blocks blocks;
 	struct dr_scout scout;
 	struct dr_aio_system *aio_system;

@@ -258,6 +258,7 @@ def _damage(kind, index, chance):
         index.mkdir()
 
 
+@pytest.mark.local
 @pytest.mark.parametrize("kind", ["deleted", "empty", "noise", "cut", "bits flipped", "a page of zeros", "another's",
                                   "unreadable"])
 def test_a_lost_or_damaged_index_costs_time_and_never_content(drover, work, pair, kind):
@@ -299,6 +300,7 @@ def test_a_destination_that_other_tools_made_is_patched_too(drover, trees):
     assert_equal(src, dst)
 
 
+@pytest.mark.local
 def test_an_index_of_another_destination_is_not_believed(drover, lab, on, work):
     """Two file systems made alike: the same inode numbers, sizes and mtimes, other content."""
     volumes = [lab.make("ext4", 96 * MIB, "-U", "6ba7b810-9dad-11d1-80b4-00c04fd430c8") for _ in range(2)]
@@ -383,6 +385,7 @@ def test_a_home_that_is_copied_itself_gets_no_index(drover, src, dst, side):
         assert [*src.rglob("*.index*"), *dst.rglob("*.index*")] == []
 
 
+@pytest.mark.local
 def test_an_index_that_cannot_be_written_does_not_stop_the_sync(drover, lab, src, dst):
     full = lab.make("tmpfs", 64 << 10)
     plant(src, {"large": noise(LARGE), **{f"file{number}": "x" for number in range(2000)}})
@@ -711,6 +714,7 @@ def test_a_source_that_cannot_be_read_half_way_leaves_the_old_version(drover, sr
     assert litter(dst) == []
 
 
+@pytest.mark.local
 @pytest.mark.parametrize("fs", ["ext4", "xfs"])
 def test_a_source_that_keeps_changing_leaves_the_old_version(drover, pair, fs):
     src, dst = pair(fs)
