@@ -96,6 +96,7 @@ static bool clone_old(struct dr_xfer *x)
 
 static int begin_staged(struct dr_hand *hand, struct dr_xfer *x)
 {
+	x->way = DR_WAY_STAGED;
 	int rc = open_in_place(hand, x);
 	if (rc == 0)
 		rc = dr_redo_begin(&x->redo, x->item.dst_fd, x->name, x->item.have.ino, x->seen.size_bytes);
@@ -207,6 +208,20 @@ static bool begin_delta(struct dr_hand *hand, struct dr_xfer *x)
 	       (x->delta.known.n_blocks || x->seen.size_bytes >= STAGED_BYTES);
 }
 
+/* A new file is open, and a delta is worth it: it becomes a clone of the old version, or that is patched, or it stays. */
+static int patch_instead(struct dr_hand *hand, struct dr_xfer *x, bool clone)
+{
+	if (clone && may_clone(x) && clone_old(x)) {
+		x->way = DR_WAY_CLONE;
+		return 0;
+	}
+	if (!can_stage(x))
+		return 0;
+	dr_put_abort(&x->put);
+	x->dst = -1;
+	return begin_staged(hand, x);
+}
+
 /* Opens what is written to, and decides which way it gets its name. */
 static int open_destination(struct dr_hand *hand, struct dr_xfer *x)
 {
@@ -224,16 +239,8 @@ static int open_destination(struct dr_hand *hand, struct dr_xfer *x)
 			x->method = DR_BY_SHIFT;
 		if (!delta)
 			return 0;
-		if (may_clone(x) && clone_old(x)) {
-			x->way = DR_WAY_CLONE;
-			return 0;
-		}
-		if (!can_stage(x))
-			return 0;
-		dr_put_abort(&x->put);
-		x->dst = -1;
+		return patch_instead(hand, x, true);
 	}
-	x->way = DR_WAY_STAGED;
 	return begin_staged(hand, x);
 }
 
@@ -246,11 +253,6 @@ static bool begin_far_delta(struct dr_hand *hand, struct dr_xfer *x)
 	return item->exists && dr_is_file(&item->have) && !hand->run->options->whole_file &&
 	       dr_trusted(hand->run, &item->have) && item->have.size_bytes >= FAR_OLD_BYTES &&
 	       dr_delta_begin(hand, &x->delta, item, -1);
-}
-
-static void forget_old(struct dr_xfer *x)
-{
-	dr_delta_finish(&x->delta);
 }
 
 /* What an earlier run left of it is where this one goes on. */
@@ -275,7 +277,7 @@ static int open_far(struct dr_hand *hand, struct dr_xfer *x)
 {
 	bool delta = begin_far_delta(hand, x);
 	if (!delta)
-		forget_old(x);
+		dr_delta_finish(&x->delta);
 	if (x->way == DR_WAY_INPLACE)
 		return open_in_place(hand, x);
 	if (!delta && x->seen.size_bytes >= PART_BYTES) {
@@ -287,16 +289,8 @@ static int open_far(struct dr_hand *hand, struct dr_xfer *x)
 		int rc = open_new(hand, x);
 		if (rc < 0 || !delta)
 			return rc;
-		if (x->item.have.size_bytes >= CLONE_OLD_BYTES && may_clone(x) && clone_old(x)) {
-			x->way = DR_WAY_CLONE;
-			return 0;
-		}
-		if (!can_stage(x))
-			return 0;
-		dr_put_abort(&x->put);
-		x->dst = -1;
+		return patch_instead(hand, x, x->item.have.size_bytes >= CLONE_OLD_BYTES);
 	}
-	x->way = DR_WAY_STAGED;
 	return begin_staged(hand, x);
 }
 
@@ -341,7 +335,7 @@ int dr_xfer_open(struct dr_hand *hand, struct dr_xfer *x, enum dr_side *ret_side
 /* Most of an earlier version of it has come: only what changed has to come again. */
 static int go_on_with_part(struct dr_xfer *x)
 {
-	forget_old(x);
+	dr_delta_finish(&x->delta);
 	x->way = DR_WAY_RESUME;
 	return 0;
 }
@@ -364,7 +358,7 @@ int dr_xfer_open_again(struct dr_hand *hand, struct dr_xfer *x, const struct dr_
 		if (!x->feed)
 			dr_delta_begin(hand, &x->delta, &x->item, x->src);
 		else if (!begin_far_delta(hand, x))
-			forget_old(x);
+			dr_delta_finish(&x->delta);
 		return 0;
 	}
 	return -EINVAL;
@@ -372,7 +366,7 @@ int dr_xfer_open_again(struct dr_hand *hand, struct dr_xfer *x, const struct dr_
 
 int dr_xfer_open_plain(struct dr_hand *hand, struct dr_xfer *x)
 {
-	forget_old(x);
+	dr_delta_finish(&x->delta);
 	if (x->way == DR_WAY_INPLACE)
 		return 0;
 	if (x->way == DR_WAY_STAGED)
