@@ -76,15 +76,8 @@ static int run(const struct dr_scan_request *request, struct dr_audience *audien
 	int r = request->remote
 		    ? dr_net_scan(&request->net.net, &request->scan, &observer, &scan, &traffic, &err)
 		    : dr_scan_run(&request->scan, &observer, &scan, &err);
-	struct dr_summary summary = {
-	    .outcome = scan.outcome,
-	    .counts = scan.counts,
-	    .elapsed_s = scan.elapsed_s,
-	    .signal = scan.signal,
-	    .io = scan.io,
-	    .jobs = scan.jobs,
-	    .peak_memory_bytes = scan.peak_memory_bytes,
-	};
+	struct dr_summary summary;
+	dr_scan_sum_up(&scan, &summary);
 	return dr_audience_conclude(audience, r, &err, &summary, &scan, &traffic);
 }
 

@@ -286,6 +286,9 @@ struct dr_scan_summary {
 	uint64_t peak_memory_bytes;
 };
 
+/* What of it a sync has as well. */
+void dr_scan_sum_up(const struct dr_scan_summary *scan, struct dr_summary *ret);
+
 /* As dr_sync_run(): blocks, has threads of its own, 0 or -errno with words. dr_sync_stop() stops it too. */
 int dr_scan_run(const struct dr_scan_options *options, const struct dr_observer *observer,
 		struct dr_scan_summary *ret_summary, struct dr_err *err);

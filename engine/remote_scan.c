@@ -108,19 +108,6 @@ static int find_nook(struct nook *nook, const char *tree, struct dr_err *err)
 
 /* ---- server: made and sent --------------------------------------------------------------------- */
 
-static void sum_up(const struct dr_scan_summary *from, struct dr_summary *ret)
-{
-	*ret = (struct dr_summary){
-	    .outcome = from->outcome,
-	    .counts = from->counts,
-	    .elapsed_s = from->elapsed_s,
-	    .signal = from->signal,
-	    .io = from->io,
-	    .jobs = from->jobs,
-	    .peak_memory_bytes = from->peak_memory_bytes,
-	};
-}
-
 /* *ret: the manifest, which has no name any more; -1: there is none, the scan was stopped. */
 static int make(struct dr_remote *remote, struct dr_remote_scan *scan, const struct dr_msg_scan *wish,
 		struct dr_summary *ret_summary, int *ret, struct dr_err *err)
@@ -146,7 +133,7 @@ static int make(struct dr_remote *remote, struct dr_remote_scan *scan, const str
 	options.bwlimit_bytes_per_s = dr_remote_bwlimit(scan->host, options.bwlimit_bytes_per_s);
 	dr_remote_teller(remote, false, wish->wants_estimate, wish->tick_ms, &teller);
 	rc = dr_scan_run(&options, &teller, &summary, err);
-	sum_up(&summary, ret_summary);
+	dr_scan_sum_up(&summary, ret_summary);
 	*ret = openat(nook.dir, FILE_NAME, O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
 	forget(&nook);
 	free(file);

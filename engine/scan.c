@@ -508,6 +508,19 @@ static void clean_up(struct dr_scan *scan)
 	pthread_mutex_destroy(&scan->lock);
 }
 
+void dr_scan_sum_up(const struct dr_scan_summary *scan, struct dr_summary *ret)
+{
+	*ret = (struct dr_summary){
+	    .outcome = scan->outcome,
+	    .counts = scan->counts,
+	    .elapsed_s = scan->elapsed_s,
+	    .signal = scan->signal,
+	    .io = scan->io,
+	    .jobs = scan->jobs,
+	    .peak_memory_bytes = scan->peak_memory_bytes,
+	};
+}
+
 int dr_scan_run(const struct dr_scan_options *options, const struct dr_observer *observer,
 		struct dr_scan_summary *ret_summary, struct dr_err *err)
 {
