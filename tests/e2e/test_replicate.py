@@ -304,7 +304,6 @@ def test_a_second_run_to_a_poor_destination_copies_nothing_again(drover, rich, p
     assert copied == []
 
 
-@pytest.mark.local
 def test_names_that_differ_in_case_only_collide_with_an_error_and_never_mix(drover, src, poor):
     plant(src, {"same": "lower case", "SAME": "upper case, longer", "other": "other"})
     result = drover.sync("--best-effort", src, poor, code=(1, 4))
