@@ -281,19 +281,66 @@ void dr_remove_tree(struct dr_hand *hand, struct dr_dir *dir, const char *name, 
 	dr_dir_unpin(&hand->run->dirs, dir, DR_DST);
 }
 
-/* Entries beneath name, itself included; stops counting beyond `most`. Opens one directory a level. */
+/* A directory that is being counted; those beneath it are counted first. */
+struct counted {
+	struct counted *above;
+	int fd;
+	size_t at, filled; /* of listing */
+	char listing[4096];
+};
+
+/* False: it can't be opened, or there is no memory. */
+static bool descend(struct counted **deepest, int dir_fd, const char *name)
+{
+	struct counted *c = malloc(sizeof *c);
+	int fd = c ? dr_fs_open_dir(dir_fd, name) : -ENOMEM;
+	if (fd < 0) {
+		free(c);
+		return false;
+	}
+	c->above = *deepest;
+	c->fd = fd;
+	c->at = c->filled = 0;
+	*deepest = c;
+	return true;
+}
+
+static void ascend(struct counted **deepest)
+{
+	struct counted *c = *deepest;
+	*deepest = c->above;
+	close(c->fd);
+	free(c);
+}
+
+/* False: it has no more entries. */
+static bool next_counted(struct counted *c, struct dr_name *ret)
+{
+	if (dr_fs_next(c->listing, c->filled, &c->at, ret))
+		return true;
+	ssize_t filled = dr_fs_getdents(c->fd, c->listing, sizeof c->listing);
+	c->at = 0;
+	c->filled = filled > 0 ? (size_t)filled : 0;
+	return dr_fs_next(c->listing, c->filled, &c->at, ret);
+}
+
+/*
+ * Entries beneath name, itself included; stops counting beyond `most`, and says more than that if a part of it
+ * can't be looked at. Opens one directory a level, of which there may be more than a worker's stack has room for.
+ */
 static int64_t count_tree(int dir_fd, const char *name, int64_t most)
 {
-	char listing[4096];
-	int fd DR_CLOSE = dr_fs_open_dir(dir_fd, name);
-	int64_t n = 1;
-	ssize_t filled;
-	if (fd < 0)
-		return most + 1;
-	while (n <= most && (filled = dr_fs_getdents(fd, listing, sizeof listing)) > 0) {
+	struct counted *deepest = NULL;
+	int64_t n = descend(&deepest, dir_fd, name) ? 1 : most + 1;
+	while (deepest) {
 		struct dr_name e;
-		for (size_t at = 0; n <= most && dr_fs_next(listing, (size_t)filled, &at, &e);)
-			n += e.type == DT_DIR ? count_tree(fd, e.name, most - n) : 1;
+		if (n > most || !next_counted(deepest, &e)) {
+			ascend(&deepest);
+			continue;
+		}
+		n++;
+		if (e.type == DT_DIR && !descend(&deepest, deepest->fd, e.name))
+			n = most + 1;
 	}
 	return n;
 }

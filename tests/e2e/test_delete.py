@@ -68,6 +68,15 @@ def test_max_delete_counts_what_is_in_the_way_of_another_type(drover, src, dst):
     assert len(list((dst / "name").iterdir())) >= 7
 
 
+def test_max_delete_counts_a_deep_tree_in_the_way_of_a_file(drover, src, dst):
+    plant(src, {"x": "a file"})
+    (dst / "x" / "/".join(["d"] * 300)).mkdir(parents=True)
+    drover.sync("--delete", "--max-delete=300", src, dst, code=1)
+    assert (dst / "x").is_dir()
+    drover.sync("--delete", "--max-delete=301", src, dst)
+    assert_equal(src, dst)
+
+
 def test_max_delete_zero_deletes_nothing(drover, trees):
     src, dst = trees
     drover.sync("--delete", "--max-delete=0", src, dst, code=1)
