@@ -144,6 +144,21 @@ int dr_units_parse_uint(const char *text, unsigned min, unsigned max, unsigned *
 	return 0;
 }
 
+int dr_units_parse_decimal(const char *text, unsigned max, double *ret, struct dr_err *err)
+{
+	const char *at = text;
+	uint64_t whole = 0;
+	long double fraction;
+	int r = take_digits(&at, &whole);
+	if ((take_fraction(&at, &fraction) == 0 && r == -EINVAL) || *at)
+		return dr_err_set(err, -EINVAL, "\"%.64s\": not a number", text);
+	double value = (double)((long double)whole + fraction);
+	if (r == -ERANGE || value > max)
+		return dr_err_set(err, -ERANGE, "\"%.64s\": not from 0 to %u", text, max);
+	*ret = value;
+	return 0;
+}
+
 char *dr_units_bytes(char *buf, size_t size, uint64_t bytes)
 {
 	static const char *const units[] = {"KiB", "MiB", "GiB", "TiB", "PiB", "EiB"};

@@ -30,6 +30,9 @@ int dr_units_parse_limit(const char *text, int64_t *ret_count, int *ret_percent,
 /* A decimal number from min to max. 0 or -EINVAL, -ERANGE. */
 int dr_units_parse_uint(const char *text, unsigned min, unsigned max, unsigned *ret, struct dr_err *err);
 
+/* A decimal number with an optional fraction, from 0 to max. 0 or -EINVAL, -ERANGE. */
+int dr_units_parse_decimal(const char *text, unsigned max, double *ret, struct dr_err *err);
+
 /* Room enough for any of the texts below. */
 #define DR_UNITS_TEXT_MAX 48
 

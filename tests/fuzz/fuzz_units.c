@@ -53,6 +53,15 @@ static void check_uint(const char *text)
 	check(r == 0 || err.text[0] != 0);
 }
 
+static void check_decimal(const char *text)
+{
+	struct dr_err err = {0};
+	double value = 0;
+	int r = dr_units_parse_decimal(text, 1000, &value, &err);
+	check(value >= 0 && value <= 1000);
+	check(r == 0 || err.text[0] != 0);
+}
+
 static void check_printers(uint64_t n, double seconds)
 {
 	char large[DR_UNITS_TEXT_MAX], small[4];
@@ -73,6 +82,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	check_size(text);
 	check_limit(text);
 	check_uint(text);
+	check_decimal(text);
 
 	uint64_t n = 0;
 	double seconds = 0;

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Pools of all sizes run trees of tasks that are now bushy, now a long thread,
- * so that workers fall asleep and are woken all the time. Each task must run
+ * so that workers fall asleep and are woken all the time, while another thread moves the
+ * limit of workers and a third submits tasks. Each task must run
  * once, and the pool must end. For ThreadSanitizer, which Criterion does not
  * run under.
  *
@@ -10,7 +11,10 @@
 #include "base/pool.h"
 #include "base/rate.h"
 
+#include <pthread.h>
+#include <sched.h>
 #include <stdatomic.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -60,7 +64,7 @@ static void run(struct dr_task *task, struct dr_worker *worker)
 		dr_pool_push(worker, &make_node(n)->task);
 		left -= n;
 	}
-	if (dr_pool_idle(worker) > dr_pool_size(worker))
+	if (dr_pool_idle(worker) >= MOST_WORKERS)
 		fail("more idle than there are");
 	atomic_fetch_add_explicit(&busy_seen, dr_pool_busy(pool), memory_order_relaxed);
 	free(node);
@@ -75,6 +79,56 @@ static struct node *make_node(unsigned size)
 	return node;
 }
 
+/* ---- from outside -------------------------------------------------------------------- */
+
+static atomic_bool over;
+
+/* Up and down, now at once, now when the workers have got somewhere; the last one stays, and must do. */
+static void *move_limit(void *arg)
+{
+	unsigned state = *(unsigned *)arg;
+	for (unsigned left = (unsigned)rand_r(&state) % 40; left && !atomic_load(&over); left--) {
+		dr_pool_set_limit(pool, (unsigned)rand_r(&state) % (MOST_WORKERS + 1));
+		for (unsigned turns = (unsigned)rand_r(&state) % 50; turns; turns--)
+			sched_yield();
+	}
+	return NULL;
+}
+
+enum { LATE = 200 };
+
+/* The pool is held until all are submitted. */
+static void *submit_late(void *arg)
+{
+	unsigned state = *(unsigned *)arg;
+	for (unsigned i = 0; i < LATE; i++) {
+		dr_pool_submit(pool, &make_node(1)->task);
+		for (unsigned turns = (unsigned)rand_r(&state) % 4; turns; turns--)
+			sched_yield();
+	}
+	dr_pool_release(pool);
+	return NULL;
+}
+
+static void run_pool(unsigned size, unsigned state)
+{
+	pthread_t mover, submitter;
+	bool moves = state % 4 != 0;
+	atomic_store(&over, false);
+	dr_pool_hold(pool);
+	dr_pool_seed(pool, &make_node(size)->task);
+	dr_pool_seed(pool, &make_node(1)->task);
+	if (pthread_create(&submitter, NULL, submit_late, &state) ||
+	    (moves && pthread_create(&mover, NULL, move_limit, &state)))
+		fail("start a thread");
+	if (dr_pool_run(pool) < 0)
+		fail("run");
+	atomic_store(&over, true);
+	pthread_join(submitter, NULL);
+	if (moves)
+		pthread_join(mover, NULL);
+}
+
 /* Two runs of one pool. Gives the tasks that ran. */
 static unsigned long use_pool(unsigned workers, unsigned size, unsigned *state)
 {
@@ -87,16 +141,12 @@ static unsigned long use_pool(unsigned workers, unsigned size, unsigned *state)
 	}
 	if (dr_pool_create(&pool, workers, contexts) < 0)
 		fail("create");
-	for (unsigned i = 0; i < 2; i++) {
-		dr_pool_seed(pool, &make_node(size)->task);
-		dr_pool_seed(pool, &make_node(1)->task);
-		if (dr_pool_run(pool) < 0)
-			fail("run");
-	}
+	for (unsigned i = 0; i < 2; i++)
+		run_pool(size, (unsigned)rand_r(state));
 	dr_pool_destroy(pool);
 	for (unsigned i = 0; i < workers; i++)
 		runs += hands[i].runs;
-	if (runs != 2ul * (size + 1))
+	if (runs != 2ul * (size + 1 + LATE))
 		fail("a task did not run once");
 	return runs;
 }

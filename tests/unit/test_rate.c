@@ -49,3 +49,48 @@ Test(rate, time_goes_forward)
 	int64_t a = dr_now_ns(), b = dr_now_ns();
 	cr_expect_geq(b, a);
 }
+
+/* ---- another limit while somebody waits ---------------------------------------------- */
+
+static void *take_a_million(void *arg)
+{
+	(void)arg;
+	dr_rate_take(&rate, 1000000, &stop);
+	return NULL;
+}
+
+/* Waits for 1,000 s; then for as long as the new limit says. */
+static void change_to(uint64_t bytes_per_s)
+{
+	pthread_t thread;
+	dr_rate_init(&rate, 1000);
+	cr_assert_eq(pthread_create(&thread, NULL, take_a_million, NULL), 0);
+	for (double reserved = 0; reserved < 1000000;) {
+		pthread_mutex_lock(&rate.lock);
+		reserved = rate.reserved;
+		pthread_mutex_unlock(&rate.lock);
+	}
+	dr_rate_set(&rate, bytes_per_s);
+	pthread_join(thread, NULL);
+}
+
+Test(rate, a_higher_limit_holds_for_who_waits, .timeout = 60)
+{
+	change_to(1000000000);
+	cr_expect_gt(atomic_load(&rate.waited_ns), 0);
+}
+
+Test(rate, no_limit_holds_for_who_waits, .timeout = 60)
+{
+	change_to(0);
+	cr_expect_lt(take_ms((size_t)1 << 40), 50);
+}
+
+Test(rate, a_limit_may_come_later)
+{
+	dr_rate_init(&rate, 0);
+	take_ms((size_t)1 << 40);
+	dr_rate_set(&rate, 1000);
+	int64_t ms = take_ms(200);
+	cr_expect_geq(ms, 150);
+}

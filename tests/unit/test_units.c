@@ -186,6 +186,40 @@ Test(units_uint, refusals)
 	}
 }
 
+Test(units_decimal, values)
+{
+	static const struct {
+		const char *text;
+		double value;
+	} rows[] = {{"0", 0}, {"4", 4}, {"2.5", 2.5}, {".25", 0.25}, {"5.", 5}, {"1000", 1000}, {"0.00", 0}};
+	for (size_t i = 0; i < LENGTH(rows); i++) {
+		double value = NAN;
+		cr_expect_eq(dr_units_parse_decimal(rows[i].text, 1000, &value, NULL), 0, "%s", rows[i].text);
+		cr_expect(fabs(value - rows[i].value) < 1e-9, "%s: %g", rows[i].text, value);
+	}
+}
+
+Test(units_decimal, refusals)
+{
+	static const struct refusal rows[] = {
+	    {"", -EINVAL, "\"\": not a number"},
+	    {".", -EINVAL, "\".\": not a number"},
+	    {"x", -EINVAL, "\"x\": not a number"},
+	    {"-1", -EINVAL, "\"-1\": not a number"},
+	    {" 1", -EINVAL, "\" 1\": not a number"},
+	    {"1e3", -EINVAL, "\"1e3\": not a number"},
+	    {"nan", -EINVAL, "\"nan\": not a number"},
+	    {"1,5", -EINVAL, "\"1,5\": not a number"},
+	    {"1000.1", -ERANGE, "\"1000.1\": not from 0 to 1000"},
+	    {"99999999999999999999", -ERANGE, "\"99999999999999999999\": not from 0 to 1000"},
+	};
+	for (size_t i = 0; i < LENGTH(rows); i++) {
+		double value = 0;
+		struct dr_err err = {0};
+		check_refusal(&rows[i], dr_units_parse_decimal(rows[i].text, 1000, &value, &err), &err);
+	}
+}
+
 Test(units, a_refusal_leaves_the_result_alone)
 {
 	uint64_t rate = 7;
