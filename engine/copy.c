@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include "base/fs.h"
+#include "engine/pace.h"
 #include "engine/run.h"
 #include "engine/verify.h"
 
@@ -41,6 +42,7 @@ static int read_small(struct dr_hand *hand, const struct dr_item *item, struct d
 {
 	size_t size = (size_t)seen->size_bytes;
 	struct dr_meta now;
+	dr_lane_enter(&hand->lane, DR_LANE_READ, 5);
 	int fd DR_CLOSE = dr_source_open(hand, item->src_fd, item->entry->name, seen);
 	if (fd < 0)
 		return fd;
@@ -48,6 +50,7 @@ static int read_small(struct dr_hand *hand, const struct dr_item *item, struct d
 	if (n < 0)
 		return (int)n;
 	DR_ADD(&hand->tally, bytes_read, (uint64_t)n);
+	dr_lane_bytes(&hand->lane, DR_LANE_READ, (uint64_t)n);
 	int rc = dr_source_xattrs_fd(hand, fd);
 	if (rc < 0)
 		return rc;
@@ -61,19 +64,30 @@ static int read_small(struct dr_hand *hand, const struct dr_item *item, struct d
 	return -EAGAIN;
 }
 
+static int write_small(struct dr_hand *hand, int fd, const void *data, size_t size)
+{
+	if (size >= DR_LANE_LARGE_BYTES)
+		dr_lane_enter(&hand->lane, DR_LANE_WRITE, 1);
+	int rc = dr_fs_write_all(fd, data, size);
+	dr_lane_bytes(&hand->lane, DR_LANE_WRITE, rc < 0 ? 0 : size);
+	dr_note_space(hand->run, rc);
+	return rc;
+}
+
 void dr_copy_write(struct dr_hand *hand, struct dr_item *item, const struct dr_diff *diff, const void *data)
 {
 	struct dr_put put;
 	struct dr_link_place place = {0};
 	uint8_t digest[DR_DIGEST_BYTES];
 	size_t size = (size_t)item->want.size_bytes;
+	if (size >= DR_LANE_LARGE_BYTES)
+		dr_lane_enter(&hand->lane, DR_LANE_HASH, 1);
 	dr_digest_plain(data, size, digest);
 	const char *operation = "create";
 	int rc = dr_put_file(hand, &put, item);
 	if (rc >= 0 && size) {
 		operation = "write";
-		rc = dr_fs_write_all(put.fd, data, size);
-		dr_note_space(hand->run, rc);
+		rc = write_small(hand, put.fd, data, size);
 		if (rc < 0)
 			dr_put_abort(&put);
 	}
@@ -105,7 +119,7 @@ void dr_copy_failed(struct dr_hand *hand, const struct dr_item *item, const char
 static void copy_small(struct dr_hand *hand, struct dr_item *item, struct dr_diff diff)
 {
 	struct dr_meta seen = item->entry->meta;
-	dr_rate_take(&hand->run->rate, (size_t)seen.size_bytes, hand->run->stop);
+	dr_pace(&hand->lane, &hand->run->rate, (size_t)seen.size_bytes, hand->run->stop);
 	for (int try = 0; try < DR_TRIES && !dr_stopped(hand->run); try++) {
 		int rc = read_small(hand, item, &seen, &item->want);
 		if (rc == 0) {
@@ -178,14 +192,19 @@ void dr_copy_file(struct dr_hand *hand, struct dr_item *item, struct dr_diff dif
 /* The content digest of the destination's file, of so many bytes. -EAGAIN: it has not so many. */
 static int digest_there(struct dr_hand *hand, int fd, uint64_t size, uint8_t ret[DR_DIGEST_BYTES])
 {
+	dr_lane_leave(&hand->lane);
 	struct dr_block *block = dr_blocks_take(&hand->run->blocks, true);
 	struct dr_digest sum = {0, 0};
 	int rc = block ? 0 : -ENOMEM;
 	for (uint64_t at = 0; rc == 0 && !dr_stopped(hand->run); at += DR_BLOCK_BYTES) {
 		uint64_t left = size - at;
 		size_t len = left < DR_BLOCK_BYTES ? (size_t)left : DR_BLOCK_BYTES;
+		dr_lane_enter(&hand->lane, DR_LANE_DST_META, 1);
 		ssize_t n = dr_fs_pread_all(fd, block->data, len, at);
 		rc = n < 0 ? (int)n : (size_t)n < len ? -EAGAIN : 0;
+		dr_lane_bytes(&hand->lane, DR_LANE_DST_META, n > 0 ? (uint64_t)n : 0);
+		if (len >= DR_LANE_LARGE_BYTES)
+			dr_lane_enter(&hand->lane, DR_LANE_HASH, 1);
 		if (rc == 0 && size <= DR_DIGEST_PLAIN_BYTES)
 			dr_digest_plain(block->data, len, ret);
 		else if (rc == 0)
@@ -207,11 +226,14 @@ static int compare_far(struct dr_hand *hand, const struct dr_item *item, enum dr
 	struct dr_far_digest far;
 	uint8_t here[DR_DIGEST_BYTES];
 	*ret_side = DR_SRC;
+	dr_lane_leave(&hand->lane);
 	int rc = dr_far_digest_ask(hand->run->far, &far, dr_far_dir_id(item->dir->far), item->entry->name);
 	if (rc < 0)
 		return dr_stopped(hand->run) ? -ECANCELED : rc;
+	dr_lane_enter(&hand->lane, DR_LANE_DST_META, 1);
 	int fd DR_CLOSE = dr_fs_open_read(item->dst_fd, item->entry->name, hand->run->privileged);
 	int rc_here = fd < 0 ? fd : digest_there(hand, fd, item->want.size_bytes, here);
+	dr_lane_leave(&hand->lane);
 	rc = dr_far_digest_wait(&far);
 	if (rc == -EAGAIN)
 		return 0; /* it keeps changing: who copies it sees to that */
@@ -223,24 +245,39 @@ static int compare_far(struct dr_hand *hand, const struct dr_item *item, enum dr
 	return rc_here < 0 ? rc_here : memcmp(here, far.digest, sizeof here) == 0;
 }
 
+/* A piece of both: how much of it there is. */
+static void read_both(struct dr_hand *hand, int src, int dst, size_t len, ssize_t *ret_n, ssize_t *ret_m)
+{
+	dr_lane_enter(&hand->lane, DR_LANE_READ, 1);
+	*ret_n = dr_fs_read_all(src, hand->buf, len);
+	dr_lane_enter(&hand->lane, DR_LANE_DST_META, 1);
+	*ret_m = dr_fs_read_all(dst, hand->buf + len, len);
+	if (*ret_n < 0 || *ret_m < 0)
+		return;
+	dr_lane_bytes(&hand->lane, DR_LANE_READ, (uint64_t)*ret_n);
+	dr_lane_bytes(&hand->lane, DR_LANE_DST_META, (uint64_t)*ret_m);
+	DR_ADD(&hand->tally, bytes_read, (uint64_t)(*ret_n + *ret_m));
+}
+
 int dr_copy_compare(struct dr_hand *hand, const struct dr_item *item, enum dr_side *ret_side)
 {
 	const size_t half = DR_SMALL_BYTES / 2;
 	if (hand->run->far)
 		return compare_far(hand, item, ret_side);
+	dr_lane_enter(&hand->lane, DR_LANE_READ, 1);
 	int src DR_CLOSE = dr_source_open(hand, item->src_fd, item->entry->name, &item->entry->meta);
+	dr_lane_enter(&hand->lane, DR_LANE_DST_META, 1);
 	int dst DR_CLOSE = dr_fs_open_read(item->dst_fd, item->entry->name, hand->run->privileged);
 	*ret_side = src < 0 ? DR_SRC : DR_DST;
 	if (src < 0 || dst < 0)
 		return src < 0 ? src : dst;
 	while (!dr_stopped(hand->run)) {
-		dr_rate_take(&hand->run->rate, half, hand->run->stop);
-		ssize_t n = dr_fs_read_all(src, hand->buf, half),
-			m = dr_fs_read_all(dst, hand->buf + half, half);
+		ssize_t n, m;
+		dr_pace(&hand->lane, &hand->run->rate, half, hand->run->stop);
+		read_both(hand, src, dst, half, &n, &m);
 		*ret_side = n < 0 ? DR_SRC : DR_DST;
 		if (n < 0 || m < 0)
 			return (int)(n < 0 ? n : m);
-		DR_ADD(&hand->tally, bytes_read, (uint64_t)(n + m));
 		if (n != m || memcmp(hand->buf, hand->buf + half, (size_t)n) != 0)
 			return 0;
 		if ((size_t)n < half)

@@ -106,8 +106,11 @@ static bool sample_differs(struct dr_hand *hand, const struct dr_delta *d, int s
 {
 	char *a = hand->buf, *b = hand->buf + DR_SMALL_BYTES / 2;
 	struct dr_page_digest pages[DR_SMALL_BYTES / 2 / DR_DIGEST_PAGE_BYTES];
+	dr_lane_enter(&hand->lane, DR_LANE_READ, 1);
 	if (dr_fs_pread_all(src, a, len, offset) != (ssize_t)len)
 		return true;
+	if (!d->known.n_blocks)
+		dr_lane_enter(&hand->lane, DR_LANE_WRITE, 1);
 	if (!d->known.n_blocks)
 		return dr_fs_pread_all(d->old, b, len, offset) != (ssize_t)len || memcmp(a, b, len) != 0;
 	dr_digest_pages(offset, a, len, pages);
@@ -136,6 +139,7 @@ bool dr_delta_begin(struct dr_hand *hand, struct dr_delta *delta, const struct d
 	dr_closep(&delta->old);
 	dr_index_file_finish(&delta->known);
 	delta->known = (struct dr_index_file){0};
+	dr_lane_enter(&hand->lane, DR_LANE_DST_META, 2);
 	delta->old = dr_fs_open_read(item->dst_fd, item->entry->name, hand->run->privileged);
 	if (delta->old < 0 || dr_fs_stat(delta->old, "", &now) < 0 || now.ino != item->have.ino ||
 	    !dr_is_file(&now))
@@ -147,7 +151,9 @@ bool dr_delta_begin(struct dr_hand *hand, struct dr_delta *delta, const struct d
 		dr_index_file_finish(&delta->known);
 		delta->known = (struct dr_index_file){0};
 	}
-	return src < 0 || !most_has_changed(hand, delta, src, item->want.size_bytes);
+	bool worth_it = src < 0 || !most_has_changed(hand, delta, src, item->want.size_bytes);
+	dr_lane_enter(&hand->lane, DR_LANE_DST_META, 0);
+	return worth_it;
 }
 
 /* ---- what differs ------------------------------------------------------------------ */

@@ -13,6 +13,8 @@
 
 #include "base/err.h"
 #include "base/hasher.h"
+#include "base/schedule.h"
+#include "engine/tuner.h"
 #include "manifest/manifest.h"
 
 struct dr_filter; /* walker/filter.h */
@@ -37,6 +39,13 @@ const char *dr_loss_name(enum dr_loss loss);
 
 enum dr_fsync { DR_FSYNC_END, DR_FSYNC_EACH, DR_FSYNC_NONE };
 enum dr_io { DR_IO_AUTO, DR_IO_URING, DR_IO_THREADS };
+
+/* How much of others' machines a run may take. All zero: as much as makes it faster. */
+struct dr_tune_options {
+	double max_latency_ms; /* of the servers' operations: fewer at once while it is above; 0: no limit */
+	double max_load;       /* fewer workers while the machine's load is above; 0: no limit */
+	const struct dr_schedule *schedule; /* NULL: the bandwidth limit holds all day. Borrowed. */
+};
 
 struct dr_sync_options {
 	const char *src; /* paths as the user gave them; borrowed for the call */
@@ -74,7 +83,8 @@ struct dr_sync_options {
 	uint64_t bwlimit_bytes_per_s; /* 0: none */
 	enum dr_fsync fsync;
 	enum dr_io io;
-	unsigned jobs; /* 0: chosen from the file systems and the processors */
+	unsigned jobs; /* 0: found while it runs */
+	struct dr_tune_options tune;
 };
 
 /* One entry that was (or, in a dry run, would be) created, changed or deleted. */
@@ -170,12 +180,29 @@ struct dr_busy_file {
 	uint64_t size_bytes, done_bytes;
 };
 
+/* How a run is steered at this moment. */
+struct dr_tuning_state {
+	bool known;                            /* false: nothing was measured yet */
+	bool fixed;                            /* the number of workers was asked for */
+	unsigned workers;                      /* that may be at work; and of them, in each lane: */
+	unsigned lane_limit[DR_LANE_COUNT];    /* DR_LANE_NO_LIMIT: as many as there are workers */
+	double lane_inside[DR_LANE_COUNT];     /* on average, in the last window */
+	double lane_rate[DR_LANE_COUNT];       /* steps per second */
+	double lane_latency_ms[DR_LANE_COUNT]; /* of a step; NAN: there was none */
+	double server_latency_ms
+	    [2]; /* source, destination: as the NFS client has measured it; else of a step; NAN */
+	uint64_t bwlimit_bytes_per_s; /* that holds now; 0: none */
+	struct dr_tune_options tune;  /* as they are now; schedule is NULL */
+	enum dr_limiter limiter;
+};
+
 struct dr_progress {
 	struct dr_counts counts;
 	double elapsed_s;
 	bool walk_complete; /* found counts are final */
 	bool syncing;       /* everything is written; waiting for the disks */
 	unsigned jobs, jobs_busy;
+	struct dr_tuning_state tuning;
 	unsigned n_large; /* filled entries of large[] */
 	struct dr_busy_file large[4];
 };
@@ -197,6 +224,7 @@ struct dr_observer {
 	void (*failure)(void *context, const struct dr_failure *failure);
 	void (*finding)(void *context, const struct dr_finding *finding); /* check, verify, diff */
 	void (*note)(void *context, enum dr_note_level level, const char *text);
+	void (*tuning)(void *context, const struct dr_tuning_decision *decision);
 	void (*tick)(void *context, const struct dr_progress *progress);
 };
 
@@ -238,6 +266,20 @@ int dr_sync_run(const struct dr_sync_options *options, const struct dr_observer 
  */
 void dr_sync_stop(int signal);
 
+/* Changes to a run that goes on. */
+struct dr_adjust {
+	bool has_jobs, has_bwlimit, has_max_latency, has_max_load;
+	unsigned jobs;                   /* 0: found while it runs */
+	uint64_t bwlimit_bytes_per_s;    /* in place of a schedule as well; 0: no limit */
+	double max_latency_ms, max_load; /* 0: no limit */
+};
+
+/*
+ * Adjusts the run in this process that was started last and goes on; *ret_state (may be NULL): how it is then.
+ * Any thread. 0, or -ESRCH: there is none, or it is not at work yet.
+ */
+int dr_run_adjust(const struct dr_adjust *adjust, struct dr_tuning_state *ret_state);
+
 /* ---- manifests and verification ---------------------------------------------------- */
 
 /* What dr_scan_run() does with the tree that it reads. */
@@ -269,7 +311,8 @@ struct dr_scan_options {
 	bool idle;                      /* the lowest priority for processor and disk */
 	uint64_t bwlimit_bytes_per_s;   /* 0: none */
 	enum dr_io io;
-	unsigned jobs; /* 0: chosen */
+	unsigned jobs; /* 0: found while it runs */
+	struct dr_tune_options tune;
 };
 
 struct dr_scan_summary {

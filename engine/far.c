@@ -313,6 +313,14 @@ bool dr_far_is_crowded(struct dr_far *f, struct dr_task *task)
 	return crowded;
 }
 
+bool dr_far_is_waiting(struct dr_far *f)
+{
+	pthread_mutex_lock(&f->lock);
+	bool waiting = f->n_waiting > 0;
+	pthread_mutex_unlock(&f->lock);
+	return waiting;
+}
+
 /* ---- turns to list ------------------------------------------------------------------------ */
 
 bool dr_far_listing_turn(struct dr_far *f, struct dr_task *task)

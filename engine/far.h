@@ -116,6 +116,8 @@ void dr_far_give_room(struct dr_far *far, uint64_t bytes);
  * again. Who finds entries faster than their content can come would else keep all of them in memory.
  */
 bool dr_far_is_crowded(struct dr_far *far, struct dr_task *task);
+/* Does any request wait for room, until answers to others have come and been taken in? */
+bool dr_far_is_waiting(struct dr_far *far);
 
 /* ---- questions that a worker waits for ------------------------------------------------ */
 

@@ -18,6 +18,7 @@
 #include <string.h>
 
 #include "engine/far.h"
+#include "engine/pace.h"
 #include "engine/run.h"
 
 /* What an answer takes beside the content: metadata, attributes, its share of a frame. */
@@ -96,6 +97,7 @@ static bool open_place(struct dr_hand *hand, struct fetch *f)
 		dr_unsettled(hand, item);
 		return false;
 	}
+	dr_lane_enter(&hand->lane, DR_LANE_DST_META, 0);
 	item->dst_fd = dr_dir_pin(&hand->run->dirs, item->dir, DR_DST);
 	if (item->dst_fd >= 0)
 		return true;
@@ -108,6 +110,8 @@ static void write_file(struct dr_hand *hand, struct fetch *f, const struct dr_ms
 {
 	struct dr_item *item = &f->item;
 	uint8_t digest[DR_DIGEST_BYTES];
+	if (m->content.len >= DR_LANE_LARGE_BYTES)
+		dr_lane_enter(&hand->lane, DR_LANE_HASH, 1);
 	dr_digest_plain(m->content.data, m->content.len, digest);
 	bool whole = dr_is_file(&m->meta) && m->meta.size_bytes == m->content.len &&
 		     !memcmp(digest, m->digest, sizeof digest);
@@ -162,7 +166,8 @@ static void ask(struct dr_hand *hand, struct fetch *f)
 {
 	struct dr_msg_fetch m = {f->request.id, dr_far_dir_id(f->item.dir->far), f->name};
 	int sent = SENT;
-	dr_rate_take(&hand->run->rate, (size_t)f->entry.meta.size_bytes, hand->run->stop);
+	dr_lane_leave(&hand->lane);
+	dr_pace(&hand->lane, &hand->run->rate, (size_t)f->entry.meta.size_bytes, hand->run->stop);
 	if (dr_stopped(hand->run)) {
 		atomic_store(&f->state, ENDED);
 		dr_unsettled(hand, &f->item);

@@ -252,6 +252,7 @@ static void run_parts(struct dr_task *task, struct dr_worker *worker)
 		take_part(hand, fd, part, whole);
 		dr_received_drop(&part->from);
 		free(part);
+		dr_lane_leave(&hand->lane);
 		if (grant)
 			dr_far_say(fd->far, DR_MSG_GRANT, &(struct dr_msg_grant){fd->request.id, grant});
 	}

@@ -4,12 +4,15 @@
 #include <sys/resource.h>
 
 /*
- * Workers, where the user does not say. On a local disk enough to keep a queue
- * in front of it while both cores copy; where each operation is a round trip,
- * enough round trips at once. See docs/architecture.md for the measurements.
+ * Workers to begin with, where the user does not say and nothing is remembered. On a local disk
+ * enough to keep a queue in front of it while both cores copy; where each operation is a round trip,
+ * enough round trips at once. See docs/architecture.md for the measurements. From there on the number is
+ * found while it runs, up to the most.
  */
 #define JOBS_LOCAL 8u
 #define JOBS_REMOTE 64u
+#define JOBS_LOCAL_MOST 64u
+#define JOBS_REMOTE_MOST 256u
 /* Descriptors kept for what is not counted: standard ones, log, devices, sockets. */
 #define FDS_SPARE 20u
 /* What one worker may hold beside directories: source and destination file, a ring, one to pass. */
@@ -42,21 +45,28 @@ static unsigned raise_fd_limit(void)
 	return limit.rlim_cur < FDS_WANTED ? (unsigned)limit.rlim_cur : FDS_WANTED;
 }
 
-void dr_jobs_choose(struct dr_jobs *ret, unsigned asked, bool remote, struct dr_report *report)
+static unsigned least(unsigned a, unsigned b)
 {
-	unsigned fds = raise_fd_limit(), wanted = asked;
+	return a < b ? a : b;
+}
+
+void dr_jobs_choose(struct dr_jobs *ret, unsigned asked, unsigned hint, bool remote, struct dr_report *report)
+{
+	unsigned fds = raise_fd_limit(), most = remote ? JOBS_REMOTE_MOST : JOBS_LOCAL_MOST;
+	unsigned wanted = asked ? least(asked, DR_JOBS_MOST) : hint ? least(hint, most) : 0;
 	if (!wanted)
 		wanted = remote ? JOBS_REMOTE : JOBS_LOCAL;
-	if (wanted > DR_JOBS_MOST)
-		wanted = DR_JOBS_MOST;
 	unsigned usable = fds > FDS_SPARE + 16 ? fds - FDS_SPARE : 16;
 	/* Half for the workers' files, half for directories. */
-	unsigned most = usable / 2 / FDS_PER_WORKER;
-	ret->workers = wanted < most ? wanted : most ? most : 1;
-	if (ret->workers < wanted)
+	unsigned allowed = usable / 2 / FDS_PER_WORKER;
+	if (allowed == 0)
+		allowed = 1;
+	ret->most = least(wanted > most ? wanted : most, allowed);
+	ret->start = least(wanted, ret->most);
+	if (ret->start < wanted)
 		dr_report_note(report, DR_NOTE_INFO, "%u workers, not %u: the limit of open files is %u",
-			       ret->workers, wanted, fds);
-	ret->open_dirs = usable - ret->workers * FDS_PER_WORKER;
+			       ret->start, wanted, fds);
+	ret->open_dirs = usable - ret->most * FDS_PER_WORKER;
 }
 
 int dr_jobs_aio(struct dr_aio_system **ret, enum dr_io io, struct dr_report *report, struct dr_err *err)

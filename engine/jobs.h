@@ -21,12 +21,17 @@
 #define DR_TRIES 4
 
 struct dr_jobs {
-	unsigned workers;   /* at least 1 */
+	unsigned most;      /* workers that there can be; at least 1 */
+	unsigned start;     /* of them, to begin with, or all the time if asked for; 1 to most */
 	unsigned open_dirs; /* directories that may stay open beside what the workers hold */
 };
 
-/* asked 0: chosen. remote: operations are round trips. Raises the process's limit of open files; tells the report when it is too low. */
-void dr_jobs_choose(struct dr_jobs *ret, unsigned asked, bool remote, struct dr_report *report);
+/*
+ * asked 0: to be found while it runs; hint: what to begin with then, 0: not known. remote: operations are
+ * round trips. Raises the process's limit of open files; tells the report when it is too low.
+ */
+void dr_jobs_choose(struct dr_jobs *ret, unsigned asked, unsigned hint, bool remote,
+		    struct dr_report *report);
 
 /* The aio system for `io`; says in a note which it is. */
 int dr_jobs_aio(struct dr_aio_system **ret, enum dr_io io, struct dr_report *report, struct dr_err *err);

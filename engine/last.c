@@ -2,12 +2,9 @@
 #include "engine/last.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
-#include <unistd.h>
 
-#include "base/fs.h"
 #include "engine/state.h"
 
 #define SUFFIX ".source"
@@ -29,22 +26,8 @@ bool dr_last_read(const char *src, const char *dst, char *ret, unsigned size)
 
 int dr_last_write(const char *src, const char *dst, const char *identity)
 {
-	char path[PATH_MAX], next[PATH_MAX + 16];
+	char path[PATH_MAX];
 	if (!dr_state_path(src, dst, SUFFIX, true, path))
 		return -ENAMETOOLONG;
-	snprintf(next, sizeof next, "%s.%d", path, (int)getpid());
-	int fd = open(next, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
-	FILE *f = fd < 0 ? NULL : fdopen(fd, "w");
-	if (!f) {
-		int rc = -errno;
-		dr_closep(&fd);
-		return rc;
-	}
-	bool ok = fprintf(f, "%s\n%s\n%s\n", identity, src, dst) > 0;
-	ok = fclose(f) == 0 && ok;
-	if (ok && rename(next, path) == 0)
-		return 0;
-	int rc = -errno;
-	unlink(next);
-	return rc;
+	return dr_state_replace(path, "%s\n%s\n%s\n", identity, src, dst);
 }

@@ -102,10 +102,12 @@ static uint64_t origin_of(const struct dr_run *run, int dir_fd, const char *name
 	return dr_origin_of(&origins, dir_fd, name, m);
 }
 
-static uint64_t dir_origin(struct dr_run *run, struct dr_dir *dir)
+static uint64_t dir_origin(struct dr_hand *hand, struct dr_dir *dir)
 {
+	struct dr_run *run = hand->run;
 	if (dir->far)
 		return dr_far_dir_entry(dir->far)->origin;
+	dr_lane_enter(&hand->lane, DR_LANE_SRC_META, 1);
 	int fd = dr_dir_pin(&run->dirs, dir, DR_SRC);
 	uint64_t origin = fd < 0 ? 0 : origin_of(run, fd, "", &dir->meta);
 	if (fd >= 0)
@@ -425,9 +427,16 @@ static enum found_how find(struct dr_hand *hand, uint64_t origin, const struct d
 		return FOUND_NONE;
 	if (dr_is_file(want) && !is_as_copied(hand, dir, want, &f->place.meta))
 		return FOUND_NONE;
+	dr_lane_enter(&hand->lane, DR_LANE_DST_META, 2);
 	if (!find_path(run, index, f) || !is_there(run, f))
 		return FOUND_NONE;
+	/* A far source's answer is waited for. */
+	if (run->far)
+		dr_lane_leave(&hand->lane);
+	else
+		dr_lane_enter(&hand->lane, DR_LANE_SRC_META, 2);
 	enum found_how how = look_at_source(run, want, f);
+	dr_lane_enter(&hand->lane, DR_LANE_DST_META, 0);
 	return how != FOUND_NONE && is_protected(run, f) ? FOUND_NONE : how;
 }
 
@@ -480,6 +489,7 @@ static bool move(struct dr_hand *hand, const struct found *f, struct dr_dir *dir
 		if (dir->dst_meta.dev != run->dst_dev || dr_begin_change(hand, dir) < 0 ||
 		    dr_device_holds(dir->device)->folds_names)
 			return false;
+		dr_lane_enter(&hand->lane, DR_LANE_DST_META, 2);
 		/* Before the rename: see open_old() in place.c. */
 		atomic_store(&run->moves.any, true);
 		int rc = rename_to(run, f, dst_fd, name, replace);
@@ -512,10 +522,13 @@ bool dr_moves_displaces(struct dr_hand *hand, const struct dr_meta *have, uint64
 	       (place.origin != origin && !place.now && dr_same_version(&place.meta, have));
 }
 
-void dr_moves_identify(const struct dr_run *run, struct dr_item *item)
+void dr_moves_identify(struct dr_hand *hand, struct dr_item *item)
 {
-	if (!item->origin && !run->far && dr_is_file(&item->want) && item->want.nlink == 1)
-		item->origin = origin_of(run, item->src_fd, item->entry->name, &item->entry->meta);
+	const struct dr_run *run = hand->run;
+	if (item->origin || run->far || !dr_is_file(&item->want) || item->want.nlink != 1)
+		return;
+	dr_lane_enter(&hand->lane, DR_LANE_SRC_META, 1);
+	item->origin = origin_of(run, item->src_fd, item->entry->name, &item->entry->meta);
 }
 
 int dr_moves_file(struct dr_hand *hand, struct dr_item *item)
@@ -527,7 +540,7 @@ int dr_moves_file(struct dr_hand *hand, struct dr_item *item)
 	if (!run->moves.wanted || item->want.nlink != 1 || (!worth_it && !exists) ||
 	    (item->dst_fd < 0 && !run->options->dry_run))
 		return 0;
-	dr_moves_identify(run, item);
+	dr_moves_identify(hand, item);
 	if (exists && dr_moves_displaces(hand, &item->have, item->origin))
 		return -EBUSY;
 	if (!worth_it || (exists && dr_is_dir(&item->have)))
@@ -555,6 +568,7 @@ bool dr_moves_now(struct dr_hand *hand, struct dr_dir *dir, const char *name, co
 	bool dry = run->options->dry_run, exists = false;
 	struct dr_meta old, now;
 	struct found f;
+	dr_lane_enter(&hand->lane, DR_LANE_DST_META, 1);
 	int fd = dry || dir->dst_state == DR_DST_NONE ? -1 : dr_dir_pin(&run->dirs, dir, DR_DST);
 	if (fd < 0 && !dry)
 		return false;
@@ -589,7 +603,8 @@ bool dr_moves_dir(struct dr_hand *hand, struct dr_dir *dir)
 	struct dr_meta now;
 	if (!run->moves.wanted || !dir->parent || dir->replaces || dir->mount_point)
 		return false;
-	uint64_t origin = dir_origin(run, dir);
+	uint64_t origin = dir_origin(hand, dir);
+	dr_lane_enter(&hand->lane, DR_LANE_DST_META, 1);
 	bool told = dry && run->delete_only;
 	bool moved =
 	    told ? find_told(run, origin, &f) : find(hand, origin, &dir->meta, dir->parent, &f) == FOUND_FREE;
@@ -623,6 +638,18 @@ void dr_moves_forget(struct dr_run *run, uint64_t ino, const struct dr_meta *was
 		dr_index_forget(index, ino, was);
 }
 
+static uint64_t file_origin(struct dr_hand *hand, const struct dr_item *item)
+{
+	const struct dr_run *run = hand->run;
+	/* Another file may have taken the name at the source since it was looked at. */
+	if (item->origin && item->want.ino == item->entry->meta.ino)
+		return item->origin;
+	if (run->far)
+		return 0;
+	dr_lane_enter(&hand->lane, DR_LANE_SRC_META, 1);
+	return origin_of(run, item->src_fd, item->entry->name, &item->want);
+}
+
 void dr_moves_note_file(struct dr_hand *hand, const struct dr_item *item, const struct dr_diff *diff)
 {
 	struct dr_run *run = hand->run;
@@ -634,20 +661,18 @@ void dr_moves_note_file(struct dr_hand *hand, const struct dr_item *item, const 
 		return;
 	if (!diff->transfer && !puts_equal(run))
 		return;
-	if ((diff->transfer || diff->bits) && dr_fs_stat(item->dst_fd, item->entry->name, &now) < 0)
-		return;
+	if (diff->transfer || diff->bits) {
+		dr_lane_enter(&hand->lane, DR_LANE_DST_META, 1);
+		if (dr_fs_stat(item->dst_fd, item->entry->name, &now) < 0)
+			return;
+	}
 	if (replaces && now.ino != item->have.ino)
 		dr_moves_forget(run, item->have.ino, &item->have);
 	struct dr_time mtime = dr_holds_time(dr_device_holds(item->dir->device), want->mtime);
 	if (!is_worth_it(want) || !is_worth_it(&now) || now.dev != run->dst_dev ||
 	    now.size_bytes != want->size_bytes || dr_time_cmp(now.mtime, mtime) != 0)
 		return;
-	/* Another file may have taken the name at the source since it was looked at. */
-	uint64_t origin = item->origin && want->ino == item->entry->meta.ino
-			      ? item->origin
-			  : run->far
-			      ? 0
-			      : origin_of(run, item->src_fd, item->entry->name, want);
+	uint64_t origin = file_origin(hand, item);
 	if (origin)
 		put_place(hand, origin, &now, item->dir, item->entry->name);
 }
@@ -660,5 +685,5 @@ void dr_moves_note_dir(struct dr_hand *hand, struct dr_dir *dir)
 	    !index_to_put(run))
 		return;
 	/* Also when it can't be told who it is: paths lead through it. */
-	put_place(hand, dir_origin(run, dir), &dir->dst_meta, dir->parent, dir->name);
+	put_place(hand, dir_origin(hand, dir), &dir->dst_meta, dir->parent, dir->name);
 }

@@ -89,7 +89,7 @@ int dr_moves_file(struct dr_hand *hand, struct dr_item *item);
 /* The same for a directory that is to be made; it becomes one that was there. */
 bool dr_moves_dir(struct dr_hand *hand, struct dr_dir *dir);
 /* Fills in item->origin, if the item is a file that may be moved. */
-void dr_moves_identify(const struct dr_run *run, struct dr_item *item);
+void dr_moves_identify(struct dr_hand *hand, struct dr_item *item);
 /*
  * Is `have`, at the destination, what came from another source inode than
  * origin? Then it may be wanted elsewhere, and what is to have its name had better

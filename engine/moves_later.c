@@ -34,6 +34,7 @@ static void settle_held(struct dr_hand *hand, struct held *h)
 	struct dr_meta m;
 	if (dr_stopped(run))
 		return;
+	dr_lane_enter(&hand->lane, DR_LANE_DST_META, 1);
 	int fd = dr_dir_pin(&run->dirs, h->dir, DR_DST);
 	int rc = fd < 0 ? fd : dr_fs_stat(fd, h->name, &m);
 	if (fd >= 0 && rc == -ENOENT) {
@@ -93,6 +94,7 @@ bool dr_moves_hold(struct dr_hand *hand, struct dr_dir *dir, int dst_fd, const c
 	/* Where there is no room for what is to come, some has to be made. */
 	if (!index || atomic_load(&run->no_space_ever))
 		return false;
+	dr_lane_enter(&hand->lane, DR_LANE_DST_META, 1);
 	int rc = dr_fs_stat(dst_fd, name, &m);
 	if (rc == -ENOENT) {
 		atomic_store(&dir->touched, true);
@@ -263,6 +265,7 @@ struct dr_task *dr_moves_resolve(struct dr_hand *hand)
 	struct dr_task *tasks = NULL;
 	if (list)
 		settle_waiting(hand, list, m->n_waiting);
+	dr_lane_leave(&hand->lane); /* no task ends here */
 	m->waiting = NULL;
 	m->over = true;
 	for (struct dr_moves_waiting *next; list; list = next) {

@@ -63,6 +63,7 @@ static int list_names(struct dr_hand *hand, struct dr_dir *dir, int fd)
 	/* The hand's listing holds source names at this moment; its file buffer is free. */
 	while (rc == 0 && (filled = dr_fs_getdents(fd, hand->buf, DR_LISTING_BYTES)) > 0) {
 		struct dr_name n;
+		dr_lane_enter(&hand->lane, DR_LANE_DST_META, 1);
 		for (size_t at = 0; rc == 0 && dr_fs_next(hand->buf, (size_t)filled, &at, &n);)
 			rc = take_name(hand, dir, fd, &n);
 	}
@@ -115,6 +116,7 @@ static void look_for_inherited(struct dr_hand *hand, struct dr_dir *dir, int fd)
 static bool open_old(struct dr_hand *hand, struct dr_dir *dir)
 {
 	struct dr_meta now;
+	dr_lane_enter(&hand->lane, DR_LANE_DST_META, 3);
 	dr_moves_take(hand->run, dir->dst_meta.ino);
 	int fd = pin_old(hand, dir);
 	if (fd < 0) {
@@ -231,6 +233,7 @@ static void report_new(struct dr_hand *hand, const struct dr_dir *dir)
 static bool make_new(struct dr_hand *hand, struct dr_dir *dir, bool small)
 {
 	struct dr_dirs *dirs = &hand->run->dirs;
+	dr_lane_enter(&hand->lane, DR_LANE_DST_META, 3);
 	int parent_fd = dr_dir_pin(dirs, dir->parent, DR_DST);
 	int rc = parent_fd < 0 ? parent_fd : dr_begin_change(hand, dir->parent);
 	bool reported = false;
@@ -286,6 +289,7 @@ void dr_place_publish(struct dr_hand *hand, struct dr_dir *dir)
 {
 	struct dr_dirs *dirs = &hand->run->dirs;
 	struct dr_entry entry;
+	dr_lane_enter(&hand->lane, DR_LANE_DST_META, 1);
 	int parent_fd = dr_dir_pin(dirs, dir->parent, DR_DST), rc = parent_fd;
 	if (parent_fd >= 0) {
 		struct dr_item item = as_item(dir, &entry, parent_fd);
@@ -324,6 +328,7 @@ static int source_attributes(struct dr_hand *hand, struct dr_dir *dir)
 		dir->meta.flags |= dr_far_dir_flags(dir->far);
 		return entry->attr_error ? entry->attr_error : dr_source_xattrs_told(hand, entry->xattrs);
 	}
+	dr_lane_enter(&hand->lane, DR_LANE_SRC_META, 2);
 	int fd = dr_dir_pin(&hand->run->dirs, dir, DR_SRC);
 	if (fd < 0)
 		return fd;
@@ -380,6 +385,7 @@ void dr_place_finish(struct dr_hand *hand, struct dr_dir *dir)
 	if (rc < 0)
 		dr_fail(hand, dir, "", DR_SRC, "read attributes", rc);
 
+	dr_lane_enter(&hand->lane, DR_LANE_DST_META, 3);
 	int dst_fd = dr_dir_pin(&run->dirs, dir, DR_DST);
 	if (dst_fd < 0) {
 		dr_fail(hand, dir, "", DR_DST, "open directory", dst_fd);

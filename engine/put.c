@@ -73,6 +73,7 @@ static mode_t creation_mode(const struct dr_hand *hand, const struct dr_put *put
 static int begin(struct dr_hand *hand, struct dr_put *put, const struct dr_item *item)
 {
 	*put = (struct dr_put){.item = item, .fd = -1};
+	dr_lane_enter(&hand->lane, DR_LANE_DST_META, 1);
 	int rc = dr_begin_change(hand, item->dir);
 	if (rc < 0)
 		return rc;
@@ -137,6 +138,7 @@ int dr_put_part(struct dr_hand *hand, struct dr_put *put, const struct dr_item *
 		uint64_t *ret_bytes)
 {
 	*put = (struct dr_put){.item = item, .fd = -1, .inherited = true};
+	dr_lane_enter(&hand->lane, DR_LANE_DST_META, 4);
 	int rc = dr_begin_change(hand, item->dir);
 	if (rc < 0)
 		return rc;
@@ -361,6 +363,7 @@ int dr_put_dry(struct dr_hand *hand, const struct dr_item *item)
 	size_t at = 0;
 	if (!item->exists || !dr_is_dir(&item->have))
 		return 0;
+	dr_lane_enter(&hand->lane, DR_LANE_DST_META, 2);
 	int fd DR_CLOSE = dr_fs_open_dir(item->dst_fd, name);
 	ssize_t filled = fd < 0 ? 0 : dr_fs_getdents(fd, listing, sizeof listing);
 	if (filled <= 0 || !dr_fs_next(listing, (size_t)filled, &at, &n))
@@ -445,17 +448,27 @@ int dr_put_place(struct dr_hand *hand, const struct dr_item *item, const struct 
 	return 0;
 }
 
+static int sync_new(struct dr_hand *hand, const struct dr_put *put)
+{
+	const struct dr_item *item = put->item;
+	dr_lane_enter(&hand->lane, DR_LANE_WRITE, 1);
+	int rc = fsync(put->fd) < 0 ? -errno : 0;
+	dr_lane_enter(&hand->lane, DR_LANE_DST_META, 0);
+	dr_note_space(hand->run, rc);
+	if (rc < 0)
+		dr_fail(hand, item->dir, item->entry->name, DR_DST, "sync", rc);
+	return rc;
+}
+
 int dr_put_commit(struct dr_hand *hand, struct dr_put *put, const struct dr_xattrs *want_xattrs,
 		  struct dr_link_place *ret_place)
 {
 	const struct dr_item *item = put->item;
 	struct dr_meta want, made;
+	dr_lane_enter(&hand->lane, DR_LANE_DST_META, 3);
 	int rc = set_metadata(hand, put, want_xattrs, &want);
-	if (rc == 0 && put->fd >= 0 && hand->run->options->fsync == DR_FSYNC_EACH && fsync(put->fd) < 0) {
-		rc = -errno;
-		dr_note_space(hand->run, rc);
-		dr_fail(hand, item->dir, item->entry->name, DR_DST, "sync", rc);
-	}
+	if (rc == 0 && put->fd >= 0 && hand->run->options->fsync == DR_FSYNC_EACH)
+		rc = sync_new(hand, put);
 	if (rc == 0 && ret_place) {
 		rc = put->fd >= 0 ? dr_fs_stat(put->fd, "", &made)
 				  : dr_fs_stat(item->dst_fd, dr_put_name(put), &made);

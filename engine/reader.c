@@ -13,6 +13,7 @@
 
 #include "base/fs.h"
 #include "engine/content.h"
+#include "engine/pace.h"
 #include "engine/pagecache.h"
 
 /* Pieces in flight. */
@@ -37,6 +38,7 @@ struct piece {
 	struct dr_block *block;
 	uint64_t offset_bytes;
 	size_t len_bytes;
+	int64_t since_ns; /* in the lane */
 	bool done, drop;
 };
 
@@ -46,6 +48,7 @@ struct dr_reader {
 	struct dr_aio *aio; /* made when first needed */
 	struct dr_content content;
 	struct dr_readahead readahead;
+	struct dr_lane_user nobody;
 };
 
 /* One file. */
@@ -53,11 +56,13 @@ struct job {
 	struct dr_reader *reader;
 	const struct dr_read_wish *wish;
 	struct dr_read_result *result;
+	struct dr_lane_user *user;
 	struct dr_pagecache cache;
 	uint64_t next, data_end; /* what is still to be read of a run of data */
 	struct piece ring[DEPTH];
 	unsigned first, n; /* in flight */
 	unsigned failed;   /* attempts */
+	bool paced;        /* the next piece has had its turn where bandwidth is limited */
 	bool hopeless;     /* reads fail for a reason that has nothing to do with the place */
 };
 
@@ -209,7 +214,10 @@ static int add_hole_up_to(struct job *job, uint64_t offset)
 {
 	struct dr_content *content = &job->reader->content;
 	uint64_t len = offset - content->at_bytes;
+	if (len >= DR_LANE_LARGE_BYTES)
+		dr_lane_enter(job->user, DR_LANE_HASH, 1);
 	int rc = len ? dr_content_add_hole(content, len, job->reader->shared->stop) : 0;
+	dr_lane_leave(job->user);
 	if (rc == 0)
 		count_done(job, len);
 	return rc;
@@ -239,7 +247,10 @@ static int take_in(struct job *job, struct piece *piece)
 		count_done(job, rest);
 		return 0;
 	}
+	if (len >= DR_LANE_LARGE_BYTES)
+		dr_lane_enter(job->user, DR_LANE_HASH, 1);
 	dr_content_add(content, piece->block->data, len);
+	dr_lane_leave(job->user);
 	job->result->bytes_read += len - (damage.error ? note_damage(job, piece, &damage) : 0);
 	dr_pagecache_leave(&job->cache, piece->offset_bytes, len, piece->drop);
 	count_done(job, len);
@@ -273,11 +284,13 @@ static bool next_run(struct job *job)
 	return job->next < end;
 }
 
-/* Memory, and leave to read. */
+/* Leave to read; asked for once a piece. */
 static int begin_piece(struct job *job, struct piece *piece, uint64_t offset, size_t len)
 {
 	const struct dr_reader_shared *shared = job->reader->shared;
-	dr_rate_take(shared->rate, len, shared->stop);
+	if (!job->paced)
+		dr_pace(job->user, shared->rate, len, shared->stop);
+	job->paced = true;
 	if (stopped(job))
 		return -ECANCELED;
 	piece->offset_bytes = offset;
@@ -288,9 +301,6 @@ static int begin_piece(struct job *job, struct piece *piece, uint64_t offset, si
 
 static int submit(struct job *job, struct piece *piece, size_t len)
 {
-	int rc = begin_piece(job, piece, job->next, len);
-	if (rc < 0)
-		return rc;
 	piece->drop = dr_pagecache_enter(&job->cache, job->next, job->data_end);
 	piece->op = (struct dr_aio_op){.kind = DR_AIO_READ,
 				       .fd = job->wish->fd,
@@ -298,7 +308,10 @@ static int submit(struct job *job, struct piece *piece, size_t len)
 				       .len_bytes = dr_pagecache_len(&job->cache, len),
 				       .offset_bytes = job->next,
 				       .user = piece};
-	return dr_aio_submit(job->reader->aio, &piece->op);
+	int rc = dr_aio_submit(job->reader->aio, &piece->op);
+	if (rc < 0)
+		dr_lane_end(job->user, job->wish->lane, piece->since_ns, 0);
+	return rc;
 }
 
 static int fill(struct job *job)
@@ -306,16 +319,21 @@ static int fill(struct job *job)
 	struct dr_blocks *blocks = job->reader->shared->blocks;
 	while (job->n < DEPTH && (job->next < job->data_end || next_run(job))) {
 		struct piece *piece = &job->ring[(job->first + job->n) % DEPTH];
-		/* Who has some already does not wait for more: others might do the same. */
-		piece->block = dr_blocks_take(blocks, job->n == 0);
-		if (!piece->block)
-			return job->n ? 0 : -ENOMEM;
 		size_t len = min_u64(DR_BLOCK_BYTES, job->data_end - job->next);
-		int rc = submit(job, piece, len);
-		if (rc < 0) {
+		/* Who has some already does not wait for more, be it memory or room: others might do the same. */
+		bool wait = job->n == 0;
+		piece->block = dr_blocks_take(blocks, wait);
+		if (!piece->block)
+			return wait ? -ENOMEM : 0;
+		int rc = begin_piece(job, piece, job->next, len);
+		bool room = rc == 0 && dr_lane_begin(job->user, job->wish->lane, wait, &piece->since_ns);
+		if (room)
+			rc = submit(job, piece, len);
+		if (rc < 0 || !room) {
 			dr_blocks_give(blocks, piece->block);
 			return rc;
 		}
+		job->paced = false;
 		job->next += len;
 		job->n++;
 	}
@@ -327,12 +345,15 @@ static struct piece *wait_for_first(struct job *job)
 {
 	struct piece *piece = &job->ring[job->first];
 	struct dr_aio *aio = job->reader->aio;
-	do {
+	for (;;) {
 		struct dr_aio_op *op = piece->done ? dr_aio_poll(aio) : dr_aio_wait(aio);
-		if (op)
-			((struct piece *)op->user)->done = true;
-	} while (!piece->done);
-	return piece;
+		if (!op)
+			return piece;
+		struct piece *other = op->user;
+		other->done = true;
+		dr_lane_end(job->user, job->wish->lane, other->since_ns,
+			    op->result > 0 ? (uint64_t)op->result : 0);
+	}
 }
 
 static void drop_first(struct job *job)
@@ -374,7 +395,9 @@ static int read_in_one(struct job *job)
 		return -ENOMEM;
 	int rc = begin_piece(job, piece, 0, len);
 	if (rc == 0) {
+		dr_lane_enter(job->user, job->wish->lane, 1);
 		piece->op.result = dr_pagecache_read_file(&job->cache, piece->block->data, len);
+		dr_lane_bytes(job->user, job->wish->lane, piece->op.result > 0 ? len : 0);
 		rc = take_in(job, piece);
 	}
 	dr_blocks_give(blocks, piece->block);
@@ -395,11 +418,14 @@ static int read_all(struct job *job)
 int dr_reader_read(struct dr_reader *reader, const struct dr_read_wish *wish, struct dr_read_result *ret)
 {
 	struct job job = {.reader = reader, .wish = wish, .result = ret};
+	job.user = wish->user ? wish->user : &reader->nobody;
+	dr_lane_leave(job.user); /* memory is waited for */
 	*ret = (struct dr_read_result){.n_bad = 0};
 	int rc = dr_content_begin(&reader->content, wish->size_bytes, wish->whole ? wish->hash : 0,
 				  wish->block_bytes);
 	if (rc == 0)
 		rc = read_all(&job);
+	dr_lane_leave(job.user);
 	if (rc < 0)
 		return rc;
 	dr_content_end(&reader->content, ret->content, ret->whole);

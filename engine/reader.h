@@ -16,6 +16,7 @@
 #include "base/aio.h"
 #include "base/digest.h"
 #include "base/hasher.h"
+#include "base/lanes.h"
 #include "base/rate.h"
 #include "engine/blocks.h"
 #include "engine/drover.h"
@@ -42,6 +43,12 @@ struct dr_read_wish {
 	enum dr_hash hash;            /* of this kind */
 	uint64_t block_bytes;         /* wants block hashes of this size; 0: none */
 	_Atomic uint64_t *done_bytes; /* counted up as it goes; may be NULL */
+	/*
+	 * The worker, which is in no lane from then on, and the lane that reads are in; hashing is in its own.
+	 * user NULL: nobody counts.
+	 */
+	struct dr_lane_user *user;
+	enum dr_lane lane;
 };
 
 /* The most unreadable extents that are told one by one. */

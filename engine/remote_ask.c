@@ -222,6 +222,16 @@ static void show_note(void *context, enum dr_note_level level, const char *text)
 	pthread_mutex_unlock(&show->lock);
 }
 
+/* Of this side's workers alone. */
+static void show_tuning(void *context, const struct dr_tuning_decision *decision)
+{
+	struct dr_remote_show *show = context;
+	pthread_mutex_lock(&show->lock);
+	if (show->observer->tuning)
+		show->observer->tuning(show->observer->context, decision);
+	pthread_mutex_unlock(&show->lock);
+}
+
 static int open_source(const char *src, int *ret, struct dr_err *err)
 {
 	*ret = open(src, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
@@ -278,7 +288,12 @@ static int push_from(struct push *p, int root, const struct dr_sync_options *opt
 {
 	struct utsname here = {0};
 	char *path = realpath(options->src, NULL);
-	struct dr_observer own = {.context = &p->listener.show, .failure = show_failure, .note = show_note};
+	struct dr_observer own = {
+	    .context = &p->listener.show,
+	    .failure = show_failure,
+	    .note = show_note,
+	    .tuning = show_tuning,
+	};
 	uname(&here);
 	struct dr_sender_options sender = {
 	    .root = root,
@@ -287,6 +302,7 @@ static int push_from(struct push *p, int root, const struct dr_sync_options *opt
 	    .jobs = options->jobs,
 	    .io = options->io,
 	    .bwlimit_bytes_per_s = options->bwlimit_bytes_per_s,
+	    .tune = options->tune,
 	    .observer = &own,
 	};
 	int rc = dr_sender_create(&p->sender, p->remote->session, &sender, err);

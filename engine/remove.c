@@ -79,6 +79,7 @@ static void remove_leaf(struct dr_hand *hand, struct dr_dir *dir, int dst_fd, co
 	}
 	int rc = 0;
 	if (dir->quiet || !only_looks(hand->run)) {
+		dr_lane_enter(&hand->lane, DR_LANE_DST_META, 1);
 		rc = dr_begin_change(hand, dir);
 		if (rc == 0)
 			rc = unlink_hard(dst_fd, name, false);
@@ -142,6 +143,7 @@ static void remove_entry(struct dr_hand *hand, struct dr_dir *dir, int dst_fd, c
 		remove_leaf(hand, dir, dst_fd, name);
 		return;
 	}
+	dr_lane_enter(&hand->lane, DR_LANE_DST_META, 1);
 	int rc = dr_fs_stat(dst_fd, name, &meta);
 	if (rc == -ENOENT)
 		return;
@@ -198,6 +200,7 @@ static void remove_run(struct dr_task *task, struct dr_worker *worker)
 	struct dr_hand *hand = dr_worker_context(worker);
 	struct dr_dirs *dirs = &hand->run->dirs;
 	hand->worker = worker;
+	dr_lane_enter(&hand->lane, DR_LANE_DST_META, 2);
 	int fd = dir->listing ? dir->side[DR_DST].fd : pin_to_remove(hand, dir);
 	ssize_t filled = fd;
 	if (stopped(hand->run, dir))
@@ -254,6 +257,7 @@ void dr_remove_finish(struct dr_hand *hand, struct dr_dir *dir)
 	if (!dir->quiet)
 		dr_moves_forget(hand->run, dir->side[DR_DST].ino, NULL);
 	if (dir->quiet || !only_looks(hand->run)) {
+		dr_lane_enter(&hand->lane, DR_LANE_DST_META, 1);
 		int fd = dr_dir_pin(&hand->run->dirs, parent, DR_DST);
 		rc = fd;
 		if (fd >= 0) {
@@ -272,6 +276,7 @@ void dr_remove_finish(struct dr_hand *hand, struct dr_dir *dir)
 
 void dr_remove_tree(struct dr_hand *hand, struct dr_dir *dir, const char *name, bool quiet)
 {
+	dr_lane_enter(&hand->lane, DR_LANE_DST_META, 0);
 	int fd = dr_dir_pin(&hand->run->dirs, dir, DR_DST);
 	if (fd < 0) {
 		dr_fail(hand, dir, name, DR_DST, "delete", fd);
@@ -380,6 +385,7 @@ void dr_remove_count(struct dr_hand *hand, int dst_fd, const char *name)
 void dr_remove_leftover(struct dr_hand *hand, struct dr_dir *dir, int dst_fd, const char *name)
 {
 	struct dr_meta meta;
+	dr_lane_enter(&hand->lane, DR_LANE_DST_META, 2);
 	if (dr_fs_stat(dst_fd, name, &meta) < 0 || dr_begin_change(hand, dir) < 0)
 		return;
 	atomic_store(&dir->touched, true);
@@ -417,6 +423,7 @@ static int remove_by_asking(struct dr_hand *hand, struct dr_dir *dir, int src_fd
 		for (size_t at = 0; dr_fs_next(hand->buf, (size_t)filled, &at, &n);) {
 			if (dr_temp_is(n.name, n.len) || (!dir->parent && !strcmp(n.name, DR_MARKER_NAME)))
 				continue;
+			dr_lane_enter(&hand->lane, DR_LANE_SRC_META, 1);
 			if (dr_fs_stat(src_fd, n.name, &meta) == -ENOENT)
 				remove_unless_held(hand, dir, dst_fd, n.name, n.type);
 		}
@@ -436,6 +443,7 @@ static int remove_pinned(struct dr_hand *hand, struct dr_dir *dir, int dst_fd)
 	/* What was moved away meanwhile is not listed any more. */
 	if (atomic_load(&hand->run->moves.any))
 		atomic_store(&dir->touched, true);
+	dr_lane_enter(&hand->lane, DR_LANE_SRC_META, 0);
 	int src_fd = dr_dir_pin(&hand->run->dirs, dir, DR_SRC);
 	if (src_fd < 0)
 		return src_fd;
@@ -451,6 +459,7 @@ static void sweep_parts(struct dr_hand *hand, struct dr_dir *dir)
 	struct dr_name n;
 	if (!dir->has_parts || only_looks(hand->run) || dr_stopped(hand->run) || atomic_load(&dir->failed))
 		return;
+	dr_lane_enter(&hand->lane, DR_LANE_DST_META, 1);
 	int fd = dr_dir_pin(dirs, dir, DR_DST);
 	if (fd < 0)
 		return;
@@ -477,6 +486,7 @@ void dr_remove_extra(struct dr_hand *hand, struct dr_dir *dir)
 			DR_ADD(&hand->tally, delete_skipped, 1);
 		return;
 	}
+	dr_lane_enter(&hand->lane, DR_LANE_DST_META, 0);
 	int fd = dr_dir_pin(&run->dirs, dir, DR_DST);
 	int rc = fd;
 	if (fd >= 0) {

@@ -89,7 +89,7 @@ int dr_roots_open(struct dr_roots *roots, const char *src, const char *dst, bool
 {
 	*roots = (struct dr_roots){.src = -1, .dst = -1, .dst_parent = -1};
 	int rc = open_source(roots, src, err);
-	if (rc == 0)
+	if (rc == 0 && dst)
 		rc = open_destination(roots, dst, dry_run, err);
 	if (rc < 0)
 		return rc;
@@ -108,7 +108,7 @@ int dr_roots_open(struct dr_roots *roots, const char *src, const char *dst, bool
 	}
 	dr_mount_of(roots->src, &roots->src_mount);
 	roots->src_path = realpath(src, NULL);
-	roots->dst_path = realpath(dst, NULL);
+	roots->dst_path = dst ? realpath(dst, NULL) : NULL;
 	return 0;
 }
 

@@ -20,7 +20,10 @@ struct dr_roots {
 	char *src_path, *dst_path; /* absolute, or what a far source is called; NULL if not to be told */
 };
 
-/* Opens both; makes DST's last component where it is missing, but not in a dry run. Finish also after a failure. */
+/*
+ * Opens both; makes DST's last component where it is missing, but not in a dry run. dst NULL: there is none (-1). Finish
+ * also after a failure.
+ */
 int dr_roots_open(struct dr_roots *roots, const char *src, const char *dst, bool dry_run, struct dr_err *err);
 /* The same with a source far away, of which all is known that can be: src stays -1. */
 struct dr_far_root;

@@ -54,6 +54,7 @@ struct dr_hand {
 	struct dr_run *run;
 	struct dr_worker *worker; /* while a task runs */
 	struct dr_tally tally;
+	struct dr_lane_user lane;
 	char *buf;     /* DR_SMALL_BYTES */
 	char *listing; /* DR_LISTING_BYTES */
 	struct dr_xattrs src_xattrs, dst_xattrs;
@@ -71,6 +72,8 @@ struct dr_run {
 	struct dr_links *links;
 	struct dr_verify *verify; /* NULL: not asked for */
 	struct dr_rate rate;
+	struct dr_lanes lanes;
+	struct dr_tuning *tuning; /* NULL: not steered */
 	struct dr_marker marker;
 	struct dr_memory memory;
 	struct dr_moves moves;
@@ -81,7 +84,8 @@ struct dr_run {
 	struct dr_pool *pool;
 	struct dr_dir *root;
 	struct dr_hand *hands;
-	unsigned n_hands;
+	unsigned n_hands; /* workers that there can be */
+	unsigned n_start; /* and of them at the beginning */
 
 	unsigned what;          /* DR_ATTR_BIT: the attributes that the options ask for */
 	mode_t umask;           /* of whoever called, for --no-perms */
@@ -208,7 +212,9 @@ void dr_source_map(const struct dr_hand *hand, struct dr_meta *meta);
 
 /* ---- settle.c --------------------------------------------------------------- */
 
-void dr_settle(struct dr_hand *hand, struct dr_dir *dir, struct dr_entry *entry, int src_fd, int dst_fd);
+/* n entries of dir, which is pinned; a dst_fd of -1: there is none. */
+void dr_settle(struct dr_hand *hand, struct dr_dir *dir, struct dr_entry *entries, unsigned n, int src_fd,
+	       int dst_fd);
 /* The end of an entry whose content is in place: counts, hard links. place: where it is, NULL if nothing can link to it. */
 void dr_settled(struct dr_hand *hand, const struct dr_item *item, const struct dr_diff *diff,
 		const struct dr_link_place *place);

@@ -3,7 +3,8 @@
  * A scan from its beginning to its end:
  *
  *     manifest, roots ─► pool of workers (scan_walk.c and on) ─► strays ─► FILE ─► summary
- *                           ▲    ▲    ▲
+ *                           ▲    ▲    ▲    ▲
+ *                           │    │    │    └── tuning thread: measures, sets how many work at once
  *                           │    │    └── scout: counts ahead, if somebody watches; CHECK knows, and
  *                           │    │        looks through its manifest instead
  *                           │    └── commit thread: CREATE's rows become durable now and then
@@ -24,8 +25,10 @@
 #include <unistd.h>
 
 #include "base/fs.h"
+#include "engine/hint.h"
 #include "engine/jobs.h"
 #include "engine/ticker.h"
+#include "engine/tuning.h"
 #include "walker/filter.h"
 
 /* What a killed run loses at most: so much time, or more where commits take more than a twentieth of it. */
@@ -161,14 +164,25 @@ static int open_manifest(struct dr_scan *scan, struct dr_err *err)
 	return 0;
 }
 
-static int make_hand(struct dr_scan *scan, struct dr_scan_hand *h)
+/* After each of its tasks. */
+static void leave_lane(void *context)
 {
-	h->scan = scan;
-	h->buf = malloc(DR_SMALL_BYTES);
-	h->listing = malloc(DR_LISTING_BYTES);
+	struct dr_scan_hand *hand = context;
+	dr_lane_leave(&hand->lane);
+}
+
+/* Before its worker is started; many are only when they turn out to be of use. */
+static int prepare_hand(void *context)
+{
+	struct dr_scan_hand *h = context;
+	const struct dr_scan *scan = h->scan;
+	if (!h->buf)
+		h->buf = malloc(DR_SMALL_BYTES);
+	if (!h->listing)
+		h->listing = malloc(DR_LISTING_BYTES);
 	if (!h->buf || !h->listing)
 		return -ENOMEM;
-	if (scan->options->kind == DR_SCAN_CREATE) {
+	if (scan->options->kind == DR_SCAN_CREATE && !h->rows) {
 		h->rows = malloc(sizeof *h->rows);
 		if (!h->rows)
 			return -ENOMEM;
@@ -176,32 +190,46 @@ static int make_hand(struct dr_scan *scan, struct dr_scan_hand *h)
 		h->rows->text_len = 0;
 	}
 	bool other_hash = scan->wants_whole && scan->hash != DR_HASH_XXH128;
-	return other_hash ? dr_hasher_create(&h->hasher, scan->hash) : 0;
+	return other_hash && !h->hasher ? dr_hasher_create(&h->hasher, scan->hash) : 0;
+}
+
+/* A number of workers is remembered for one tree that is read, or for two between which is copied. */
+static bool has_hint(const struct dr_scan *scan)
+{
+	return scan->options->kind != DR_SCAN_VERIFY && *scan->mount.identity;
 }
 
 static int make_hands(struct dr_scan *scan, struct dr_err *err)
 {
 	struct dr_jobs jobs;
 	void *contexts[DR_JOBS_MOST];
-	dr_jobs_choose(&jobs, scan->options->jobs, scan->remote, &scan->report);
+	unsigned hint = scan->options->jobs || !has_hint(scan) ? 0 : dr_hint_read(scan->mount.identity, NULL);
+	dr_jobs_choose(&jobs, scan->options->jobs, hint, scan->remote, &scan->report);
 	pthread_mutex_lock(&scan->dirs.lock);
 	scan->dirs.limit = jobs.open_dirs;
 	pthread_mutex_unlock(&scan->dirs.lock);
-	scan->hands = aligned_alloc(64, jobs.workers * sizeof *scan->hands);
+	scan->hands = aligned_alloc(64, jobs.most * sizeof *scan->hands);
 	if (!scan->hands)
 		return dr_err_sys(err, -ENOMEM, "setting up");
-	memset(scan->hands, 0, jobs.workers * sizeof *scan->hands);
-	scan->n_hands = jobs.workers;
-	int rc = 0;
-	for (unsigned i = 0; i < scan->n_hands && rc == 0; i++) {
+	memset(scan->hands, 0, jobs.most * sizeof *scan->hands);
+	scan->n_hands = jobs.most;
+	scan->n_start = jobs.start;
+	for (unsigned i = 0; i < scan->n_hands; i++) {
+		scan->hands[i].scan = scan;
+		dr_lane_user_init(&scan->hands[i].lane, &scan->lanes);
 		contexts[i] = &scan->hands[i];
-		rc = make_hand(scan, &scan->hands[i]);
 	}
+	/* The first one is also used outside the pool. */
+	int rc = prepare_hand(&scan->hands[0]);
 	if (rc == -EOPNOTSUPP)
 		return dr_err_set(err, rc, "this system's libcrypto does not offer %s",
 				  dr_hash_name(scan->hash));
 	if (rc == 0)
 		rc = dr_pool_create(&scan->pool, scan->n_hands, contexts);
+	if (rc == 0) {
+		dr_pool_on_start(scan->pool, prepare_hand);
+		dr_pool_after(scan->pool, leave_lane);
+	}
 	return rc < 0 ? dr_err_sys(err, rc, "setting up") : 0;
 }
 
@@ -335,9 +363,10 @@ static void tell_progress(void *context)
 	struct dr_progress p = {
 	    .elapsed_s = (double)(dr_now_ns() - scan->began_ns) / 1e9,
 	    .walk_complete = atomic_load(&scan->walked),
-	    .jobs = scan->n_hands,
+	    .jobs = dr_pool_limit(scan->pool),
 	    .jobs_busy = dr_pool_busy(scan->pool),
 	};
+	dr_tuning_state(scan->tuning, &p.tuning);
 	dr_scan_count(scan, &p.counts);
 	if (!p.walk_complete)
 		p.walk_complete = estimate(scan, &p.counts);
@@ -375,6 +404,35 @@ static void *look_through(void *context)
 	if (rc < 0 && rc != -ECANCELED)
 		dr_scan_fatal_manifest(scan, rc);
 	return NULL;
+}
+
+static void start_tuning(struct dr_scan *scan)
+{
+	const struct dr_dir *root = scan->root;
+	bool verify = scan->options->kind == DR_SCAN_VERIFY;
+	scan->tuning = dr_tuning_start(&(struct dr_tuning_setup){
+	    .tune = &scan->options->tune,
+	    .jobs = scan->options->jobs,
+	    .report = &scan->report,
+	    .lanes = &scan->lanes,
+	    .pool = scan->pool,
+	    .rate = &scan->rate,
+	    .users = &scan->hands[0].lane,
+	    .user_stride = sizeof scan->hands[0],
+	    .n_users = scan->n_hands,
+	    .start_workers = scan->n_start,
+	    .root_fd = {root->side[DR_SRC].fd, verify ? root->side[DR_DST].fd : -1},
+	});
+}
+
+/* What turned out best is where the next one begins. */
+static void end_tuning(struct dr_scan *scan)
+{
+	unsigned workers = scan->options->jobs || !has_hint(scan) ? 0 : dr_tuning_settled(scan->tuning);
+	dr_tuning_end(scan->tuning);
+	scan->tuning = NULL;
+	if (workers)
+		dr_hint_write(scan->mount.identity, NULL, workers);
 }
 
 /* ---- the work ------------------------------------------------------------------------- */
@@ -437,7 +495,7 @@ static void summarise(struct dr_scan *scan, struct dr_scan_summary *s)
 	s->resumed = scan->resumed;
 	s->elapsed_s = (double)(dr_now_ns() - scan->began_ns) / 1e9;
 	s->io = dr_aio_system_backend(scan->aio_system) == DR_AIO_URING ? "io_uring" : "threads";
-	s->jobs = scan->n_hands;
+	s->jobs = dr_pool_most(scan->pool);
 	s->peak_memory_bytes = (uint64_t)usage.ru_maxrss * 1024;
 	s->signal = stop > 0 ? stop : 0;
 	s->outcome = stop ? DR_OUTCOME_FATAL : outcome_of(s);
@@ -465,6 +523,7 @@ static int walk(struct dr_scan *scan, struct dr_err *err)
 	int rc = seed_root(scan, err);
 	if (rc < 0)
 		return rc;
+	start_tuning(scan);
 	start_scout(scan);
 	dr_ticker_start(&ticks, observer->tick ? (int64_t)observer->tick_ms * 1000000 : 0, tell_progress,
 			scan);
@@ -472,6 +531,7 @@ static int walk(struct dr_scan *scan, struct dr_err *err)
 	rc = run(scan);
 	dr_ticker_end(&commits);
 	dr_ticker_end(&ticks);
+	end_tuning(scan);
 	dr_scout_end(&scan->scout);
 	return rc < 0 ? dr_err_sys(err, rc, "starting workers") : 0;
 }
@@ -503,6 +563,7 @@ static void clean_up(struct dr_scan *scan)
 	free(scan->place.dir);
 	free(scan->place.name);
 	dr_blocks_finish(&scan->blocks);
+	dr_lanes_finish(&scan->lanes);
 	dr_dirs_finish(&scan->dirs);
 	dr_report_finish(&scan->report);
 	pthread_mutex_destroy(&scan->lock);
@@ -536,6 +597,7 @@ int dr_scan_run(const struct dr_scan_options *options, const struct dr_observer 
 	dr_report_init(&scan.report, observer ? observer : &nobody);
 	dr_dirs_init(&scan.dirs, 16);
 	dr_rate_init(&scan.rate, options->bwlimit_bytes_per_s);
+	dr_lanes_init(&scan.lanes);
 	dr_blocks_init(&scan.blocks, DR_JOBS_BLOCKS);
 	pthread_mutex_init(&scan.lock, NULL);
 	int rc = set_up(&scan, err);

@@ -22,6 +22,7 @@
 #include <stdatomic.h>
 
 #include "base/attr.h"
+#include "base/lanes.h"
 #include "base/mount.h"
 #include "base/pool.h"
 #include "base/rate.h"
@@ -78,6 +79,7 @@ struct dr_scan_hand {
 	struct dr_scan *scan;
 	struct dr_worker *worker; /* while a task runs */
 	struct dr_tally tally;
+	struct dr_lane_user lane;
 	_Atomic uint64_t trusted_files, trusted_bytes; /* as in a tally: written by one thread */
 	char *buf;                                     /* DR_SMALL_BYTES */
 	char *listing;                                 /* DR_LISTING_BYTES */
@@ -135,13 +137,16 @@ struct dr_scan {
 	struct dr_report report;
 	struct dr_dirs dirs;
 	struct dr_rate rate;
+	struct dr_lanes lanes;
+	struct dr_tuning *tuning; /* NULL: not steered */
 	struct dr_blocks blocks;
 	struct dr_aio_system *aio_system;
 	struct dr_reader_shared reader_shared;
 	struct dr_pool *pool;
 	struct dr_scout scout; /* CREATE, VERIFY */
 	struct dr_scan_hand *hands;
-	unsigned n_hands;
+	unsigned n_hands;         /* workers that there can be */
+	unsigned n_start;         /* and of them at the beginning */
 	struct dr_strays *strays; /* CHECK, VERIFY */
 
 	struct dr_dir *root;         /* of both sides */
@@ -188,6 +193,18 @@ static inline bool dr_scan_stopped(const struct dr_scan *scan)
 static inline enum dr_side dr_scan_found_side(const struct dr_scan *scan)
 {
 	return scan->options->kind == DR_SCAN_VERIFY ? DR_DST : DR_SRC;
+}
+
+/* Where a worker is that looks at entries of that side, */
+static inline enum dr_lane dr_scan_look_lane(enum dr_side side)
+{
+	return side == DR_SRC ? DR_LANE_SRC_META : DR_LANE_DST_META;
+}
+
+/* and at what is in them. */
+static inline enum dr_lane dr_scan_read_lane(enum dr_side side)
+{
+	return side == DR_SRC ? DR_LANE_READ : DR_LANE_DST_META;
 }
 
 /* ---- scan.c ----------------------------------------------------------------- */
@@ -242,6 +259,7 @@ int dr_scan_look(struct dr_scan_hand *hand, enum dr_side side, int dir_fd, const
 		 const struct dr_meta *meta, struct dr_record *ret, const char **ret_operation);
 
 struct dr_scan_wish {
+	enum dr_side side;
 	int dir_fd;
 	const char *name;
 	uint64_t block_bytes; /* wants hashes of blocks of this size, or */

@@ -18,6 +18,7 @@
 
 #include "base/fs.h"
 #include "engine/names.h"
+#include "engine/pace.h"
 #include "engine/scan.h"
 
 /* ctime moves with a clock that ticks, every 10 ms at most; or that knows seconds only. */
@@ -55,6 +56,7 @@ int dr_scan_look(struct dr_scan_hand *hand, enum dr_side side, int dir_fd, const
 {
 	*ret = (struct dr_record){.meta = *meta};
 	*ret_operation = "read link";
+	dr_lane_enter(&hand->lane, dr_scan_look_lane(side), dr_is_link(meta) ? 2 : 1);
 	int rc = dr_is_link(meta) ? read_target(hand->target[side], dir_fd, name, ret) : 0;
 	if (rc < 0)
 		return rc;
@@ -125,6 +127,8 @@ static int hash_small(struct dr_scan_hand *hand, const struct dr_scan_wish *wish
 	const struct dr_scan *scan = hand->scan;
 	struct dr_record *record = &file->record;
 	size_t size = (size_t)record->meta.size_bytes;
+	if (size >= DR_LANE_LARGE_BYTES)
+		dr_lane_enter(&hand->lane, DR_LANE_HASH, 1);
 	dr_digest_plain(hand->buf, size, record->content);
 	if (hand->hasher) {
 		dr_hasher_begin(hand->hasher);
@@ -179,6 +183,8 @@ static int read_large(struct dr_scan_hand *hand, const struct dr_scan_wish *wish
 	    .hash = scan->hash,
 	    .block_bytes = record->block_bytes,
 	    .done_bytes = wish->done_bytes,
+	    .user = &hand->lane,
+	    .lane = dr_scan_read_lane(wish->side),
 	};
 	rc = dr_reader_read(hand->reader, &read, &result);
 	DR_ADD(&hand->tally, bytes_read, result.bytes_read);
@@ -194,11 +200,13 @@ static int read_content(struct dr_scan_hand *hand, const struct dr_scan_wish *wi
 	size_t size = (size_t)file->record.meta.size_bytes;
 	if (file->record.meta.size_bytes > DR_SMALL_BYTES)
 		return read_large(hand, wish, fd, file);
-	dr_rate_take(&hand->scan->rate, size, hand->scan->stop);
+	dr_pace(&hand->lane, &hand->scan->rate, size, hand->scan->stop);
+	dr_lane_enter(&hand->lane, dr_scan_read_lane(wish->side), 1);
 	ssize_t n = size ? dr_fs_read_all(fd, hand->buf, size) : 0;
 	if (n < 0)
 		return read_large(hand, wish, fd, file); /* finds out how much of it is bad */
 	DR_ADD(&hand->tally, bytes_read, (uint64_t)n);
+	dr_lane_bytes(&hand->lane, dr_scan_read_lane(wish->side), (uint64_t)n);
 	return (size_t)n < size ? -EAGAIN : hash_small(hand, wish, file);
 }
 
@@ -222,11 +230,13 @@ static int64_t tick_ns(struct dr_time time)
  * A change that comes within one tick of the last leaves ctime as it is, and
  * could not be told later on. So what changed just now is left alone for that long.
  */
-static void wait_for_clock(struct dr_time ctime)
+static void wait_for_clock(struct dr_scan_hand *hand, struct dr_time ctime)
 {
 	int64_t age = age_ns(ctime), tick = tick_ns(ctime);
-	if (age > -tick && age < tick)
-		nanosleep(&(struct timespec){.tv_nsec = age > 0 ? tick - age : tick - 1}, NULL);
+	if (age <= -tick || age >= tick)
+		return;
+	dr_lane_leave(&hand->lane);
+	nanosleep(&(struct timespec){.tv_nsec = age > 0 ? tick - age : tick - 1}, NULL);
 }
 
 static int read_once(struct dr_scan_hand *hand, const struct dr_scan_wish *wish, struct dr_scan_file *file)
@@ -236,8 +246,9 @@ static int read_once(struct dr_scan_hand *hand, const struct dr_scan_wish *wish,
 	if (wish->done_bytes)
 		atomic_store(wish->done_bytes, 0);
 	if (wish->keeps)
-		wait_for_clock(seen->ctime);
+		wait_for_clock(hand, seen->ctime);
 	file->operation = "open";
+	dr_lane_enter(&hand->lane, dr_scan_read_lane(wish->side), 1);
 	int fd DR_CLOSE =
 	    dr_fs_open_read(wish->dir_fd, wish->name, hand->scan->privileged || seen->uid == geteuid());
 	if (fd < 0)
@@ -247,6 +258,7 @@ static int read_once(struct dr_scan_hand *hand, const struct dr_scan_wish *wish,
 	if (rc < 0 && rc != -EAGAIN)
 		return rc;
 	file->operation = "read attributes";
+	dr_lane_enter(&hand->lane, dr_scan_read_lane(wish->side), 2);
 	int attr_rc = dr_xattrs_read_fd(&hand->xattrs, fd, hand->scan->xattr_kinds);
 	if (attr_rc == 0)
 		attr_rc = digest_xattrs(hand, &file->record);
@@ -282,6 +294,7 @@ static struct dr_scan_wish wish_for(const struct dr_scan_hand *hand, struct dr_s
 {
 	enum dr_scan_kind kind = hand->scan->options->kind;
 	struct dr_scan_wish wish = {
+	    .side = side,
 	    .dir_fd = dir_fd,
 	    .name = job->name,
 	    .keeps = kind == DR_SCAN_CREATE,
@@ -327,6 +340,7 @@ static bool read_quickly(struct dr_scan_hand *hand, const struct dr_scan_wish *w
 			 struct dr_scan_file *file)
 {
 	struct dr_meta *meta = &file->record.meta;
+	dr_lane_enter(&hand->lane, DR_LANE_READ, 4);
 	int64_t began_ns = dr_now_ns();
 	int fd DR_CLOSE = dr_fs_open_read(wish->dir_fd, wish->name, true);
 	ssize_t n = fd < 0 ? fd : read(fd, hand->buf, DR_SMALL_BYTES);
@@ -342,7 +356,8 @@ static bool read_quickly(struct dr_scan_hand *hand, const struct dr_scan_wish *w
 	    meta->dev != hand->scan->root_meta[DR_SRC].dev)
 		return false;
 	DR_ADD(&hand->tally, bytes_read, (uint64_t)n);
-	dr_rate_take(&hand->scan->rate, (size_t)n, hand->scan->stop);
+	dr_lane_bytes(&hand->lane, DR_LANE_READ, (uint64_t)n);
+	dr_pace(&hand->lane, &hand->scan->rate, (size_t)n, hand->scan->stop);
 	return hash_small(hand, wish, file) == 0;
 }
 
@@ -403,6 +418,7 @@ static void read_large_side(struct dr_scan_hand *hand, struct dr_scan_job *job, 
 	struct dr_scan *scan = hand->scan;
 	struct dr_dir *dir = job->sd->dir[side];
 	struct dr_scan_file *file = &job->file[side];
+	dr_lane_enter(&hand->lane, dr_scan_look_lane(side), 0);
 	int fd = dr_scan_stopped(scan) ? -ECANCELED : dr_dir_pin(&scan->dirs, dir, side);
 	if (fd < 0) {
 		file->operation = "open directory";

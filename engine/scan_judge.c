@@ -252,6 +252,7 @@ static int add_recorded(void *context, const char *name, size_t name_len, const 
 int dr_scan_check_begin(struct dr_scan_hand *hand, struct dr_scan_dir *sd)
 {
 	struct filling f = {hand, sd};
+	dr_lane_leave(&hand->lane);
 	int rc = dr_names_create(&sd->names);
 	if (rc == 0)
 		rc = dr_manifest_list(hand->scan->manifest, sd->id, add_recorded, &f);
@@ -332,6 +333,7 @@ void dr_scan_check(struct dr_scan_hand *hand, const struct dr_scan_item *item)
 			dr_scan_stray(hand, sd, DR_STRAY_FOUND, e->name, e->name_len, &is);
 		return;
 	}
+	dr_lane_leave(&hand->lane);
 	int rc = dr_manifest_get(scan->manifest, sd->id, e->name, e->name_len, hand->was, &was);
 	if (rc < 0) {
 		dr_scan_fatal_manifest(scan, rc);
@@ -351,6 +353,7 @@ void dr_scan_check(struct dr_scan_hand *hand, const struct dr_scan_item *item)
 bool dr_scan_check_quick(struct dr_scan_hand *hand, const struct dr_scan_item *item, struct dr_record *ret)
 {
 	const struct dr_entry *e = item->entry;
+	dr_lane_leave(&hand->lane);
 	int rc = dr_manifest_get(hand->scan->manifest, item->sd->id, e->name, e->name_len, hand->was, ret);
 	return rc == 0 && dr_is_file(&ret->meta) && ret->meta.size_bytes <= DR_SMALL_BYTES &&
 	       !(ret->has & DR_RECORD_UNREAD);
@@ -365,6 +368,7 @@ static uint64_t *recorded_blocks(struct dr_scan_hand *hand, const struct dr_scan
 	if (!(was->has & is->has & DR_RECORD_BLOCKS) || was->block_bytes != is->block_bytes ||
 	    was->meta.size_bytes != is->meta.size_bytes)
 		return NULL;
+	dr_lane_leave(&hand->lane);
 	int rc = dr_manifest_get_blocks(hand->scan->manifest, was->id, was->meta.size_bytes, was->block_bytes,
 					&strong, &n);
 	if (rc == 0 && n == file->n_blocks)
@@ -400,6 +404,7 @@ void dr_scan_check_end(struct dr_scan_hand *hand, struct dr_scan_dir *sd)
 	struct dr_record was;
 	const char *name;
 	uint8_t type;
+	dr_lane_leave(&hand->lane);
 	for (size_t at = 0; dr_names_unmarked(sd->names, &at, &name, &type);) {
 		int rc = dr_manifest_get(hand->scan->manifest, sd->id, name, strlen(name), hand->was, &was);
 		if (rc < 0) {
@@ -418,6 +423,7 @@ int dr_scan_verify_begin(struct dr_scan_hand *hand, struct dr_scan_dir *sd)
 	int rc = dr_names_create(&sd->names);
 	if (rc < 0)
 		return rc;
+	dr_lane_enter(&hand->lane, DR_LANE_DST_META, 2);
 	int fd = dr_dir_pin(&scan->dirs, sd->dir[DR_DST], DR_DST);
 	if (fd < 0)
 		return fd;
@@ -483,8 +489,10 @@ void dr_scan_verify(struct dr_scan_hand *hand, const struct dr_scan_item *item)
 	const struct dr_entry *e = item->entry;
 	struct dr_meta meta;
 	int rc = -ENOENT;
-	if (dr_names_mark(sd->names, e->name, e->name_len))
+	if (dr_names_mark(sd->names, e->name, e->name_len)) {
+		dr_lane_enter(&hand->lane, DR_LANE_DST_META, 1);
 		rc = dr_fs_stat(item->fd[DR_DST], e->name, &meta);
+	}
 	if (rc == -ENOENT)
 		verify_lost(hand, item);
 	else if (rc < 0)
@@ -537,6 +545,7 @@ void dr_scan_verify_end(struct dr_scan_hand *hand, struct dr_scan_dir *sd)
 	struct dr_scan *scan = hand->scan;
 	struct dr_entry e = {0};
 	struct dr_scan_item item = {sd, &e, {-1, -1}};
+	dr_lane_enter(&hand->lane, DR_LANE_DST_META, 0);
 	item.fd[DR_DST] = dr_dir_pin(&scan->dirs, sd->dir[DR_DST], DR_DST);
 	if (item.fd[DR_DST] < 0) {
 		dr_scan_fail(hand, sd, "", DR_DST, "open directory", item.fd[DR_DST]);
@@ -544,6 +553,7 @@ void dr_scan_verify_end(struct dr_scan_hand *hand, struct dr_scan_dir *sd)
 	}
 	for (size_t at = 0; dr_names_unmarked(sd->names, &at, &e.name, &e.d_type);) {
 		struct dr_record is;
+		dr_lane_enter(&hand->lane, DR_LANE_DST_META, 1);
 		int rc = dr_fs_stat(item.fd[DR_DST], e.name, &e.meta);
 		e.name_len = (uint16_t)strlen(e.name);
 		if (rc < 0 && rc != -ENOENT)
@@ -584,9 +594,9 @@ int dr_scan_judge_root(struct dr_scan_hand *hand, struct dr_scan_dir *sd)
 	int rc = verify ? 0 : recorded_root(hand, sd, &was);
 	if (rc < 0)
 		return rc;
-	if (verify && !look(hand, &item, DR_SRC, &scan->root_meta[DR_SRC], &was))
-		return 0;
-	if (look(hand, &item, side, &scan->root_meta[side], &is))
+	bool known = !verify || look(hand, &item, DR_SRC, &scan->root_meta[DR_SRC], &was);
+	if (known && look(hand, &item, side, &scan->root_meta[side], &is))
 		judge_dir(hand, &item, sd, &was, &is);
+	dr_lane_leave(&hand->lane); /* no task ends here */
 	return 0;
 }

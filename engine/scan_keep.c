@@ -47,6 +47,7 @@ void dr_scan_keep_flush(struct dr_scan_hand *hand, const struct dr_scan_dir *sd)
 	struct dr_scan_rows *rows = hand->rows;
 	if (!rows || rows->n == 0)
 		return;
+	dr_lane_leave(&hand->lane);
 	int rc = dr_manifest_put(hand->scan->manifest, sd->id, rows->rows, rows->n);
 	if (rc == -EINVAL)
 		rc = put_one_by_one(hand, sd);
@@ -77,6 +78,7 @@ static bool put_blocks(struct dr_scan_hand *hand, struct dr_record *record, cons
 		       uint64_t n)
 {
 	struct dr_manifest *m = hand->scan->manifest;
+	dr_lane_leave(&hand->lane);
 	record->id = dr_manifest_new_id(m);
 	int rc = dr_manifest_put_blocks(m, record->id, strong, n);
 	if (rc < 0)
@@ -135,6 +137,9 @@ static bool trust(struct dr_scan_hand *hand, const struct dr_scan_dir *sd, const
 {
 	struct dr_scan *scan = hand->scan;
 	struct dr_record record;
+	if (!in_part && !sd->old_id)
+		return false;
+	dr_lane_leave(&hand->lane);
 	bool done = in_part &&
 		    dr_manifest_get(scan->manifest, sd->id, e->name, e->name_len, hand->was, &record) == 0 &&
 		    is_trusted(&record, &e->meta);
@@ -155,6 +160,7 @@ static uint64_t id_of(struct dr_scan_hand *hand, struct dr_manifest *m, uint64_t
 		      size_t name_len)
 {
 	struct dr_record record;
+	dr_lane_leave(&hand->lane);
 	int rc = dr_manifest_get(m, parent, name, name_len, hand->was, &record);
 	return rc == 0 && dr_is_dir(&record.meta) ? record.id : 0;
 }
@@ -283,6 +289,7 @@ int dr_scan_keep_root(struct dr_scan_hand *hand, struct dr_scan_dir *sd)
 			      &record, &operation);
 	if (rc < 0)
 		dr_scan_fail(hand, sd, "", DR_SRC, operation, rc);
+	dr_lane_leave(&hand->lane); /* no task ends here */
 	sd->id = scan->resumed ? id_of(hand, scan->manifest, 0, "", 0) : 0;
 	if (!sd->id)
 		sd->id = dr_manifest_new_id(scan->manifest);
@@ -300,6 +307,7 @@ int dr_scan_keep_begin(struct dr_scan_hand *hand, struct dr_scan_dir *sd)
 {
 	if (!hand->scan->resumed)
 		return 0;
+	dr_lane_leave(&hand->lane);
 	int rc = dr_names_create(&sd->names);
 	if (rc == 0)
 		rc = dr_manifest_list(hand->scan->manifest, sd->id, add_name, sd->names);
@@ -311,6 +319,7 @@ void dr_scan_keep_end(struct dr_scan_hand *hand, struct dr_scan_dir *sd)
 	const char *name;
 	uint8_t type;
 	int rc = 0;
+	dr_lane_leave(&hand->lane);
 	for (size_t at = 0; rc == 0 && sd->names && dr_names_unmarked(sd->names, &at, &name, &type);)
 		rc = dr_manifest_drop(hand->scan->manifest, sd->id, name, strlen(name));
 	if (rc < 0)
@@ -322,6 +331,7 @@ void dr_scan_keep_forget(struct dr_scan_hand *hand, const struct dr_scan_dir *sd
 	if (!sd->parent)
 		return;
 	const struct dr_dir *dir = sd->dir[DR_SRC];
+	dr_lane_leave(&hand->lane);
 	int rc = dr_manifest_drop(hand->scan->manifest, sd->parent->id, dir->name, dir->name_len);
 	if (rc < 0)
 		dr_scan_fatal_manifest(hand->scan, rc);

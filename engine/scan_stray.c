@@ -269,10 +269,11 @@ static void run_read(struct dr_task *task, struct dr_worker *worker)
 	struct dr_scan_hand *hand = dr_worker_context(worker);
 	enum dr_side side = s->of_source ? DR_SRC : DR_DST;
 	struct dr_scan_file file = {.record.meta = s->record.meta};
-	struct dr_scan_wish wish = {.dir_fd = hand->scan->root->side[side].fd, .name = s->path};
+	struct dr_scan_wish wish = {.side = side, .dir_fd = hand->scan->root->side[side].fd, .name = s->path};
 	int opened DR_CLOSE = -1;
 	char *slash = strrchr(s->path, '/');
 	hand->worker = worker;
+	dr_lane_enter(&hand->lane, dr_scan_read_lane(side), slash != NULL);
 	if (slash) {
 		*slash = 0;
 		wish.dir_fd = opened = dr_fs_open_dir(wish.dir_fd, s->path);

@@ -166,6 +166,7 @@ static bool stat_entry(struct dr_scan_hand *hand, const struct dr_scan_item *ite
 {
 	struct dr_scan_dir *sd = item->sd;
 	struct dr_entry *e = item->entry;
+	dr_lane_enter(&hand->lane, dr_scan_look_lane(sd->side), 1);
 	int rc = dr_fs_stat(item->fd[sd->side], e->name, &e->meta);
 	bool missed = rc == -ENOENT && hand->scan->options->kind == DR_SCAN_CHECK;
 	/* Then its counterpart can't be judged either. */
@@ -206,6 +207,7 @@ static void look(struct dr_scan_hand *hand, const struct dr_scan_item *item)
 
 static int pin(struct dr_scan_hand *hand, struct dr_scan_dir *sd, enum dr_side side)
 {
+	dr_lane_enter(&hand->lane, dr_scan_look_lane(side), 0);
 	int fd = dr_dir_pin(&hand->scan->dirs, sd->dir[side], side);
 	if (fd >= 0)
 		return fd;
@@ -286,6 +288,7 @@ static bool list_some(struct dr_scan_hand *hand, struct dr_scan_dir *sd, int fd)
 {
 	bool end;
 	struct dr_name *names;
+	dr_lane_enter(&hand->lane, dr_scan_look_lane(sd->side), 2);
 	ssize_t n = dr_listing_read(fd, hand->listing, &names, &end);
 	if (n < 0) {
 		failed(hand, sd, "list", (int)n);
@@ -349,6 +352,7 @@ void dr_scan_walk_run(struct dr_task *task, struct dr_worker *worker)
 	}
 	bool first = !sd->listing;
 	struct dr_dir *dir = sd->dir[sd->side];
+	dr_lane_enter(&hand->lane, dr_scan_look_lane(sd->side), first);
 	int fd = first ? dr_dir_pin(&hand->scan->dirs, dir, sd->side) : dir->side[sd->side].fd;
 	if (fd < 0) {
 		failed(hand, sd, "open directory", fd);

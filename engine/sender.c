@@ -7,6 +7,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdalign.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -210,7 +211,12 @@ struct dr_sending *dr_sending_of(struct dr_worker *worker)
 
 int dr_sending_say(struct dr_sending *hand, enum dr_message_type type, const void *message)
 {
-	return dr_session_say(hand->sender->session, type, message, true);
+	struct dr_sender *s = hand->sender;
+	dr_lane_leave(&hand->lane);
+	atomic_fetch_add_explicit(&s->saying, 1, memory_order_relaxed);
+	int rc = dr_session_say(s->session, type, message, true);
+	atomic_fetch_sub_explicit(&s->saying, 1, memory_order_relaxed);
+	return rc;
 }
 
 void dr_sending_give_up(struct dr_sending *hand, int rc)
@@ -501,6 +507,24 @@ int dr_sender_receive(struct dr_sender *s, const struct dr_received *message, st
 
 /* ---- life ---------------------------------------------------------------------------------------------- */
 
+/* After each of its tasks. */
+static void leave_lane(void *context)
+{
+	struct dr_sending *hand = context;
+	dr_lane_leave(&hand->lane);
+}
+
+/* Before its worker is started; many are only when they turn out to be of use. */
+static int prepare_hand(void *context)
+{
+	struct dr_sending *hand = context;
+	if (!hand->buf)
+		hand->buf = malloc(DR_FETCH_MOST);
+	if (!hand->listing)
+		hand->listing = malloc(DR_LISTING_BYTES);
+	return hand->buf && hand->listing ? 0 : -ENOMEM;
+}
+
 static int make_hands(struct dr_sender *s, unsigned n)
 {
 	void *contexts[DR_JOBS_MOST];
@@ -509,15 +533,16 @@ static int make_hands(struct dr_sender *s, unsigned n)
 		return -ENOMEM;
 	s->n_hands = n;
 	for (unsigned i = 0; i < n; i++) {
-		struct dr_sending *hand = &s->hands[i];
-		hand->sender = s;
-		hand->buf = malloc(DR_FETCH_MOST);
-		hand->listing = malloc(DR_LISTING_BYTES);
-		if (!hand->buf || !hand->listing)
-			return -ENOMEM;
-		contexts[i] = hand;
+		s->hands[i].sender = s;
+		dr_lane_user_init(&s->hands[i].lane, &s->lanes);
+		contexts[i] = &s->hands[i];
 	}
-	return dr_pool_create(&s->pool, n, contexts);
+	int rc = dr_pool_create(&s->pool, n, contexts);
+	if (rc == 0) {
+		dr_pool_on_start(s->pool, prepare_hand);
+		dr_pool_after(s->pool, leave_lane);
+	}
+	return rc;
 }
 
 /* Has a descriptor of its own, so that the caller's offset stays where it is. */
@@ -550,8 +575,6 @@ static void look_at_root(struct dr_sender *s)
 
 static int fill(struct dr_sender *s, const struct dr_sender_options *o)
 {
-	struct dr_observer nobody = {.context = NULL};
-	struct dr_report report;
 	struct dr_jobs jobs;
 	s->path = strdup(o->path);
 	s->host = strdup(o->host);
@@ -564,11 +587,12 @@ static int fill(struct dr_sender *s, const struct dr_sender_options *o)
 	if (rc < 0)
 		return rc;
 	look_at_root(s);
-	dr_report_init(&report, o->observer ? o->observer : &nobody);
-	dr_jobs_choose(&jobs, o->jobs, s->remote, &report);
-	dr_report_finish(&report);
+	dr_jobs_choose(&jobs, o->jobs, 0, s->remote, &s->report);
+	s->jobs = o->jobs;
+	s->n_start = jobs.start;
+	s->tune = o->tune;
 	s->dirs.limit = jobs.open_dirs;
-	rc = make_hands(s, jobs.workers);
+	rc = make_hands(s, jobs.most);
 	if (rc == 0)
 		dr_pool_hold(s->pool);
 	return rc;
@@ -577,13 +601,17 @@ static int fill(struct dr_sender *s, const struct dr_sender_options *o)
 int dr_sender_create(struct dr_sender **ret, struct dr_session *session,
 		     const struct dr_sender_options *options, struct dr_err *err)
 {
-	struct dr_sender *s = calloc(1, sizeof *s);
+	static const struct dr_observer nobody;
+	struct dr_sender *s = aligned_alloc(alignof(struct dr_sender), sizeof *s);
 	if (!s)
 		return dr_err_sys(err, -ENOMEM, "the sender");
+	memset(s, 0, sizeof *s);
 	s->session = session;
 	s->begin.run = run_begin;
 	pthread_mutex_init(&s->lock, NULL);
+	dr_report_init(&s->report, options->observer ? options->observer : &nobody);
 	dr_rate_init(&s->rate, options->bwlimit_bytes_per_s);
+	dr_lanes_init(&s->lanes);
 	dr_dirs_init(&s->dirs, 0);
 	int rc = fill(s, options);
 	if (rc < 0) {
@@ -629,16 +657,42 @@ void dr_sender_destroy(struct dr_sender *s)
 	}
 	free(s->hands);
 	dr_dirs_finish(&s->dirs);
+	dr_lanes_finish(&s->lanes);
 	pthread_mutex_destroy(&s->rate.lock);
+	dr_report_finish(&s->report);
 	pthread_mutex_destroy(&s->lock);
 	free(s->path);
 	free(s->host);
 	free(s);
 }
 
+/* Most workers wait until the session takes what they have to say. */
+static bool is_network_limited(void *context)
+{
+	struct dr_sender *s = context;
+	unsigned saying = atomic_load_explicit(&s->saying, memory_order_relaxed);
+	return saying > 0 && saying * 2 >= dr_pool_busy(s->pool);
+}
+
 int dr_sender_run(struct dr_sender *s, struct dr_err *err)
 {
+	struct dr_tuning *tuning = dr_tuning_start(&(struct dr_tuning_setup){
+	    .tune = &s->tune,
+	    .jobs = s->jobs,
+	    .report = &s->report,
+	    .lanes = &s->lanes,
+	    .pool = s->pool,
+	    .rate = &s->rate,
+	    .users = &s->hands[0].lane,
+	    .user_stride = sizeof s->hands[0],
+	    .n_users = s->n_hands,
+	    .start_workers = s->n_start,
+	    .root_fd = {s->root->side[DR_SRC].fd, -1},
+	    .network_limited = is_network_limited,
+	    .network_context = s,
+	});
 	int rc = dr_pool_run(s->pool);
+	dr_tuning_end(tuning);
 	/* Whoever stopped it is out of it then. */
 	pthread_mutex_lock(&s->lock);
 	pthread_mutex_unlock(&s->lock);

@@ -19,10 +19,12 @@ struct dr_sender_options {
 	int root;         /* directory, borrowed */
 	const char *path; /* of it, absolute, for the words */
 	const char *host; /* what this machine is called */
-	unsigned jobs;    /* 0: chosen */
+	unsigned jobs;    /* 0: found while it runs */
 	enum dr_io io;
 	uint64_t bwlimit_bytes_per_s;
-	const struct dr_observer *observer; /* notes, failures; may be NULL */
+	struct dr_tune_options tune;
+	const struct dr_observer
+	    *observer; /* notes, failures, decisions of tuning; lives until destroy; may be NULL */
 };
 
 int dr_sender_create(struct dr_sender **ret, struct dr_session *session,

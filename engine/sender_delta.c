@@ -120,6 +120,7 @@ static bool sample_differs(struct dr_sending *hand, const struct dr_stream *st, 
 	struct dr_page_digest pages[DR_PIECE_PAGES];
 	size_t len = (size_t)st->block_bytes;
 	uint8_t *buf = dr_sending_piece(hand);
+	dr_lane_enter(&hand->lane, DR_LANE_READ, 1);
 	if (!buf || dr_fs_pread_all(st->fd, buf, len, i * len) != (ssize_t)len)
 		return true;
 	dr_digest_pages(i * len, buf, len, pages);
@@ -251,10 +252,11 @@ static void feed(struct dr_sending *hand, struct dr_moved *mv)
 	uint64_t left = st->seen.size_bytes - mv->at;
 	size_t len = left < DR_PIECE_BYTES ? (size_t)left : DR_PIECE_BYTES;
 	uint8_t *buf = dr_sending_piece(hand);
+	dr_lane_enter(&hand->lane, DR_LANE_READ, 1);
 	ssize_t n = buf ? dr_fs_pread_all(st->fd, buf, len, mv->at) : -ENOMEM;
 	int rc = n < 0 ? (int)n : (size_t)n < len ? -EAGAIN : 0;
 	if (rc == 0) {
-		dr_stream_digest(st, mv->at, buf, len);
+		dr_stream_digest(hand, st, mv->at, buf, len);
 		rc = dr_search_feed(mv->search, buf, len);
 		mv->at += len;
 	}

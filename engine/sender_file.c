@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "base/fs.h"
+#include "engine/pace.h"
 #include "engine/sending.h"
 
 struct small {
@@ -31,6 +32,7 @@ static int read_small(struct dr_sending *hand, int dir_fd, const char *name, str
 	size_t size = (size_t)seen->size_bytes;
 	struct dr_meta now;
 	m->operation = "open";
+	dr_lane_enter(&hand->lane, DR_LANE_READ, 5);
 	int fd DR_CLOSE = dr_sending_open(hand, dir_fd, name, seen);
 	if (fd < 0)
 		return fd;
@@ -38,6 +40,7 @@ static int read_small(struct dr_sending *hand, int dir_fd, const char *name, str
 	ssize_t n = size ? dr_fs_read_all(fd, hand->buf, size) : 0;
 	if (n < 0)
 		return (int)n;
+	dr_lane_bytes(&hand->lane, DR_LANE_READ, (uint64_t)n);
 	m->operation = "read attributes";
 	int rc = dr_sending_pack(hand, dr_xattrs_read_fd(&hand->xattrs, fd, hand->sender->what), &m->xattrs);
 	if (rc < 0)
@@ -58,6 +61,7 @@ static int fetch(struct dr_sending *hand, int dir_fd, const char *name, struct d
 {
 	struct dr_meta seen;
 	m->operation = "open";
+	dr_lane_enter(&hand->lane, DR_LANE_READ, 1);
 	int rc = dr_fs_stat(dir_fd, name, &seen);
 	if (rc < 0)
 		return rc;
@@ -84,8 +88,10 @@ static void answer_fetch(struct dr_sending *hand, const struct small *q, int dir
 		m.operation = "";
 		m.origin = dr_sending_origin(hand, dir_fd, q->name, &m.meta);
 		m.content = (struct dr_bytes){(uint8_t *)hand->buf, (uint32_t)m.meta.size_bytes};
+		if (m.content.len >= DR_LANE_LARGE_BYTES)
+			dr_lane_enter(&hand->lane, DR_LANE_HASH, 1);
 		dr_digest_plain(m.content.data, m.content.len, m.digest);
-		dr_rate_take(&hand->sender->rate, m.content.len, &hand->sender->stop);
+		dr_pace(&hand->lane, &hand->sender->rate, m.content.len, &hand->sender->stop);
 		rc = dr_sending_say(hand, DR_MSG_FILE, &m);
 	} else {
 		m.error = (uint32_t)-rc;
@@ -129,9 +135,13 @@ static int digest_of(struct dr_sending *hand, int fd, const struct dr_meta *seen
 		}
 		uint64_t left = run_end - at;
 		size_t len = left < DR_PIECE_BYTES ? (size_t)left : DR_PIECE_BYTES;
+		dr_lane_enter(&hand->lane, DR_LANE_READ, 1);
 		ssize_t n = dr_fs_pread_all(fd, buf, len, at);
 		if (n < 0 || (size_t)n < len)
 			return n < 0 ? (int)n : -EAGAIN;
+		dr_lane_bytes(&hand->lane, DR_LANE_READ, len);
+		if (len >= DR_LANE_LARGE_BYTES)
+			dr_lane_enter(&hand->lane, DR_LANE_HASH, 1);
 		if (plain) {
 			dr_digest_plain(buf, len, ret);
 			return 0;
@@ -146,11 +156,13 @@ static int digest_of(struct dr_sending *hand, int fd, const struct dr_meta *seen
 static int digest(struct dr_sending *hand, int dir_fd, const char *name, struct dr_msg_digested *m)
 {
 	m->operation = "open";
+	dr_lane_enter(&hand->lane, DR_LANE_READ, 1);
 	int rc = dr_fs_stat(dir_fd, name, &m->meta);
 	for (int try = 0; rc == 0 && try < DR_TRIES; try++) {
 		struct dr_meta now;
 		if (!dr_is_file(&m->meta))
 			return -EAGAIN;
+		dr_lane_enter(&hand->lane, DR_LANE_READ, 2);
 		int fd DR_CLOSE = dr_sending_open(hand, dir_fd, name, &m->meta);
 		if (fd < 0)
 			return fd;
@@ -194,6 +206,7 @@ static int look_at(struct dr_sending *hand, int root, char *path, struct dr_msg_
 	char *slash = strrchr(path, '/'), *name = slash ? slash + 1 : path;
 	if (slash)
 		*slash = 0;
+	dr_lane_enter(&hand->lane, DR_LANE_SRC_META, 2);
 	int fd DR_CLOSE = slash ? dr_fs_open_dir(root, path) : fcntl(root, F_DUPFD_CLOEXEC, 0);
 	if (fd < 0)
 		return slash ? fd : -errno;
@@ -223,6 +236,7 @@ static void run_small(struct dr_task *task, struct dr_worker *worker)
 	struct dr_sending *hand = dr_sending_of(worker);
 	struct dr_sender *s = hand->sender;
 	if (!dr_sender_stopped(s)) {
+		dr_lane_enter(&hand->lane, DR_LANE_SRC_META, 0);
 		int fd = dr_dir_pin(&s->dirs, q->ask.dir, DR_SRC);
 		if (q->type == DR_MSG_FETCH)
 			answer_fetch(hand, q, fd);

@@ -194,6 +194,7 @@ static void say(struct dr_sending *hand, struct listing *l)
 {
 	struct part *p;
 	bool whole = false;
+	dr_lane_leave(&hand->lane);
 	if (l->saying) {
 		pthread_mutex_unlock(&l->lock);
 		return;
@@ -276,6 +277,7 @@ static int read_target(int dir_fd, const char *name, char *to)
 
 static void look_at(struct dr_sending *hand, int dir_fd, struct dr_msg_entry *e, char *target)
 {
+	dr_lane_enter(&hand->lane, DR_LANE_SRC_META, 2);
 	int rc = dr_fs_stat(dir_fd, e->name, &e->meta);
 	if (rc < 0) {
 		e->meta = (struct dr_meta){0};
@@ -404,6 +406,7 @@ static int open_it(struct dr_sending *hand, struct listing *l)
 	struct dr_sender *s = hand->sender;
 	struct dr_dir_fd *f = &l->ask.dir->side[DR_SRC];
 	struct dr_meta m;
+	dr_lane_enter(&hand->lane, DR_LANE_SRC_META, 3);
 	int fd = dr_dir_pin(&s->dirs, l->ask.dir, DR_SRC), rc;
 	if (fd < 0)
 		return fd;
@@ -449,6 +452,7 @@ static bool read_some(struct dr_sending *hand, struct listing *l)
 {
 	bool end;
 	struct dr_name *names;
+	dr_lane_enter(&hand->lane, DR_LANE_SRC_META, 2);
 	ssize_t n = dr_listing_read(l->fd, hand->listing, &names, &end);
 	if (n < 0) {
 		set_error(l, "list", (int)n);

@@ -19,6 +19,7 @@
 
 #include "base/fs.h"
 #include "engine/gather.h"
+#include "engine/pace.h"
 #include "engine/sending_stream.h"
 
 /* Bytes ahead for which another worker is called. */
@@ -95,8 +96,9 @@ void dr_stream_send(struct dr_sending *hand, struct dr_stream *st, struct dr_pac
 		dr_stream_fail(st, "read", -ENOMEM);
 		return;
 	}
+	dr_lane_leave(&hand->lane);
 	if (data_bytes)
-		dr_rate_take(&hand->sender->rate, data_bytes, &hand->sender->stop);
+		dr_pace(&hand->lane, &hand->sender->rate, data_bytes, &hand->sender->stop);
 	int rc = dr_session_send(hand->sender->session, packet, true);
 	if (rc < 0) {
 		dr_stream_fail(st, "read", rc);
@@ -133,8 +135,12 @@ void dr_stream_copy(struct dr_sending *hand, struct dr_stream *st, uint64_t offs
 	dr_stream_send(hand, st, dr_message_encode(DR_MSG_COPY, &m), 0);
 }
 
-void dr_stream_digest(struct dr_stream *st, uint64_t offset, const void *data, size_t len_bytes)
+void dr_stream_digest(struct dr_sending *hand, struct dr_stream *st, uint64_t offset, const void *data,
+		      size_t len_bytes)
 {
+	dr_lane_bytes(&hand->lane, DR_LANE_READ, len_bytes);
+	if (len_bytes >= DR_LANE_LARGE_BYTES)
+		dr_lane_enter(&hand->lane, DR_LANE_HASH, 1);
 	struct dr_page_digest pages[DR_PIECE_PAGES];
 	uint64_t block = st->block_bytes;
 	struct dr_digest part = dr_digest_pages(offset, data, len_bytes, block ? pages : NULL);
@@ -164,6 +170,7 @@ static int conclude(struct dr_sending *hand, struct dr_stream *st, struct dr_msg
 	if (st->fd < 0)
 		return st->error;
 	m->operation = "read attributes";
+	dr_lane_enter(&hand->lane, DR_LANE_READ, 2);
 	int rc =
 	    dr_sending_pack(hand, dr_xattrs_read_fd(&hand->xattrs, st->fd, hand->sender->what), &m->xattrs);
 	if (rc < 0)
@@ -255,6 +262,7 @@ static int open_it(struct dr_sending *hand, struct dr_stream *st, const char **r
 {
 	struct dr_sender *s = hand->sender;
 	*ret_operation = "open";
+	dr_lane_enter(&hand->lane, DR_LANE_READ, 3);
 	int dir_fd = dr_dir_pin(&s->dirs, st->ask.dir, DR_SRC);
 	if (dir_fd < 0)
 		return dir_fd;
@@ -368,15 +376,16 @@ static void call_another(struct dr_sending *hand, struct dr_stream *st)
 }
 
 /* False: it failed. */
-static bool read_piece(struct dr_stream *st, const struct piece *p, uint8_t *to)
+static bool read_piece(struct dr_sending *hand, struct dr_stream *st, const struct piece *p, uint8_t *to)
 {
+	dr_lane_enter(&hand->lane, DR_LANE_READ, 1);
 	ssize_t n = to ? dr_fs_pread_all(st->fd, to, (size_t)p->len, p->at) : -ENOMEM;
 	if (n < 0)
 		dr_stream_fail(st, "read", (int)n);
 	else if ((uint64_t)n < p->len)
 		dr_stream_fail(st, "read", -EAGAIN);
 	else
-		dr_stream_digest(st, p->at, to, (size_t)p->len);
+		dr_stream_digest(hand, st, p->at, to, (size_t)p->len);
 	return n >= 0 && (uint64_t)n == p->len;
 }
 
@@ -385,7 +394,7 @@ static void say_whole(struct dr_sending *hand, struct dr_stream *st, const struc
 {
 	uint8_t *to = NULL;
 	struct dr_packet *packet = dr_message_data((uint32_t)p->len, &to);
-	if (!read_piece(st, p, to)) {
+	if (!read_piece(hand, st, p, to)) {
 		free(packet);
 		return;
 	}
@@ -432,7 +441,7 @@ static void say_piece(struct dr_sending *hand, struct dr_stream *st, const struc
 	} else if (!st->known.n_blocks && !st->split) {
 		say_whole(hand, st, p);
 	} else {
-		if (read_piece(st, p, dr_sending_piece(hand)))
+		if (read_piece(hand, st, p, dr_sending_piece(hand)))
 			said = st->known.n_blocks
 				   ? dr_stream_compare(hand, st, p->at, hand->piece, (size_t)p->len)
 				   : say_nonzero(hand, st, p);

@@ -20,6 +20,7 @@
 
 #include "base/attr.h"
 #include "base/digest.h"
+#include "base/lanes.h"
 #include "base/pool.h"
 #include "base/rate.h"
 #include "engine/delta.h"
@@ -27,9 +28,11 @@
 #include "engine/jobs.h"
 #include "engine/listing.h"
 #include "engine/origin.h"
+#include "engine/report.h"
 #include "engine/scout.h"
 #include "engine/sender.h"
 #include "engine/ticker.h"
+#include "engine/tuning.h"
 
 /* What a receiver may ask for at once. Its own limits, far.h, are far below. */
 #define DR_SENDING_ASKS_MOST 100000u
@@ -67,9 +70,10 @@ struct dr_ask {
 struct dr_sending {
 	struct dr_sender *sender;
 	struct dr_worker *worker; /* that it is, while a task runs */
-	char *buf;                /* DR_FETCH_MOST */
-	char *listing;            /* DR_LISTING_BYTES */
-	uint8_t *piece;           /* DR_PIECE_BYTES */
+	struct dr_lane_user lane;
+	char *buf;      /* DR_FETCH_MOST */
+	char *listing;  /* DR_LISTING_BYTES */
+	uint8_t *piece; /* DR_PIECE_BYTES */
 	struct dr_xattrs xattrs;
 	uint8_t *packed; /* of them */
 	size_t packed_room;
@@ -82,13 +86,19 @@ struct dr_sender {
 	struct dr_meta root_meta; /* as it was at the beginning */
 	char identity[320];       /* of the file system */
 	struct dr_origins origins;
+	struct dr_report report;
 	struct dr_rate rate;
+	struct dr_lanes lanes;
+	struct dr_tune_options tune;
 	struct dr_dirs dirs;
 	struct dr_dir *root;
 	struct dr_pool *pool;
 	struct dr_sending *hands;
-	unsigned n_hands;
-	atomic_int stop; /* non-zero: nobody waits for answers any more */
+	unsigned n_hands;   /* workers that there can be */
+	unsigned n_start;   /* and of them at the beginning */
+	unsigned jobs;      /* that were asked for; 0: to be found */
+	atomic_uint saying; /* workers that hand something to the session now */
+	atomic_int stop;    /* non-zero: nobody waits for answers any more */
 
 	/* What BEGIN said: before anything else is asked. */
 	unsigned what;

@@ -59,7 +59,8 @@ struct dr_stream {
 void dr_stream_fail(struct dr_stream *st, const char *operation, int rc);
 bool dr_stream_failed(struct dr_stream *st);
 /* The piece was read: its part of the digest, its hashes. */
-void dr_stream_digest(struct dr_stream *st, uint64_t offset, const void *data, size_t len_bytes);
+void dr_stream_digest(struct dr_sending *hand, struct dr_stream *st, uint64_t offset, const void *data,
+		      size_t len_bytes);
 
 /* They count as said, and fail the stream if they can't be. DATA takes its bytes from the rate; they are granted. */
 void dr_stream_send(struct dr_sending *hand, struct dr_stream *st, struct dr_packet *packet,

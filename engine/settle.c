@@ -169,6 +169,7 @@ static int change_metadata(struct dr_hand *hand, const struct dr_item *item, con
 			   unsigned what)
 {
 	struct dr_meta have = item->have;
+	dr_lane_enter(&hand->lane, DR_LANE_DST_META, 4);
 	int fd DR_CLOSE = open_counterpart(item);
 	if (fd < 0) {
 		dr_fail(hand, item->dir, item->entry->name, DR_DST, "open", fd);
@@ -207,6 +208,13 @@ static int settle_difference(struct dr_hand *hand, const struct dr_item *item, c
 	return rc;
 }
 
+/* Of the counterpart, into hand->dst_xattrs. */
+static int counterpart_xattrs(struct dr_hand *hand, const struct dr_item *item, unsigned what)
+{
+	dr_lane_enter(&hand->lane, DR_LANE_DST_META, 1);
+	return dr_xattrs_read_at(&hand->dst_xattrs, item->dst_fd, item->entry->name, what);
+}
+
 /* The content is right: compares the rest. */
 static void settle_metadata(struct dr_hand *hand, const struct dr_item *item, const char *target)
 {
@@ -217,7 +225,7 @@ static void settle_metadata(struct dr_hand *hand, const struct dr_item *item, co
 		fail(hand, item, DR_SRC, "read attributes", rc);
 		return;
 	}
-	rc = dr_xattrs_read_at(&hand->dst_xattrs, item->dst_fd, item->entry->name, what);
+	rc = counterpart_xattrs(hand, item, what);
 	if (rc < 0) {
 		fail(hand, item, DR_DST, "read attributes", rc);
 		return;
@@ -249,6 +257,7 @@ static bool look_again(struct dr_hand *hand, struct follower *f, struct dr_item 
 	struct dr_meta now;
 	if (f->far)
 		return true; /* what was told has to do: whoever reads it looks again */
+	dr_lane_enter(&hand->lane, DR_LANE_SRC_META, 1);
 	int rc = dr_fs_stat(item->src_fd, f->entry.name, &now);
 	if (rc < 0 && rc != -ENOENT) {
 		dr_fail(hand, f->dir, f->entry.name, DR_SRC, "stat", rc);
@@ -278,9 +287,11 @@ static void run_follower(struct dr_task *task, struct dr_worker *worker)
 	item.origin = f->far ? f->far->origin : 0;
 	dr_source_map(hand, &item.want);
 	if (dir->dst_state != DR_DST_NONE || run->options->dry_run) {
+		dr_lane_enter(&hand->lane, DR_LANE_SRC_META, 0);
 		if (!f->far)
 			item.src_fd = dr_dir_pin(&run->dirs, dir, DR_SRC);
 		source_there = f->far || item.src_fd >= 0;
+		dr_lane_enter(&hand->lane, DR_LANE_DST_META, 1);
 		if (dir->dst_state != DR_DST_NONE)
 			item.dst_fd = dr_dir_pin(&run->dirs, dir, DR_DST);
 	}
@@ -337,6 +348,7 @@ static int make_link(struct dr_hand *hand, const struct dr_item *item, const str
 	char *path = place->path.text, *slash = strrchr(path, '/');
 	const char *name = slash ? slash + 1 : path;
 	int opened DR_CLOSE = -1, from = run->root->side[DR_DST].fd;
+	dr_lane_enter(&hand->lane, DR_LANE_DST_META, 2);
 	int rc = dr_begin_change(hand, item->dir);
 	if (rc < 0)
 		return rc;
@@ -478,8 +490,7 @@ static unsigned metadata_bits(struct dr_hand *hand, const struct dr_item *item)
 	unsigned what = hand->run->what & holds->kinds & ~DR_ATTR_BIT(DR_ATTR_TIME);
 	if (!hand->run->report.observer->wants_changes)
 		return 0;
-	if (dr_source_xattrs(hand, item) < 0 ||
-	    dr_xattrs_read_at(&hand->dst_xattrs, item->dst_fd, item->entry->name, what) < 0)
+	if (dr_source_xattrs(hand, item) < 0 || counterpart_xattrs(hand, item, what) < 0)
 		return 0;
 	return dr_diff_meta(&item->want, &hand->src_xattrs, &item->have, &hand->dst_xattrs, what,
 			    holds->flags_mask & DR_FLAGS_STATX);
@@ -489,7 +500,7 @@ static unsigned metadata_bits(struct dr_hand *hand, const struct dr_item *item)
 static bool wait_for_moves(struct dr_hand *hand, struct dr_item *item)
 {
 	struct follower *f = make_follower(item);
-	dr_moves_identify(hand->run, item);
+	dr_moves_identify(hand, item);
 	atomic_fetch_add(&item->dir->pending, 1);
 	if (f && dr_moves_wait(hand->run, &f->task, item->dir, f->name, item, &f->moved))
 		return true;
@@ -497,8 +508,10 @@ static bool wait_for_moves(struct dr_hand *hand, struct dr_item *item)
 	if (f)
 		free_follower(f);
 	/* A directory that has the name is to be replaced now, unless it has just been moved away. */
-	if (dr_is_dir(&item->have) && dr_moves_take(hand->run, item->have.ino))
+	if (dr_is_dir(&item->have) && dr_moves_take(hand->run, item->have.ino)) {
+		dr_lane_enter(&hand->lane, DR_LANE_DST_META, 1);
 		item->exists = dr_fs_stat(item->dst_fd, item->entry->name, &item->have) == 0;
+	}
 	return false;
 }
 
@@ -599,9 +612,11 @@ static bool can_make(const struct dr_holds *holds, uint16_t mode)
 }
 
 /* Where a symlink of the source leads. Its length, or -errno. */
-static ssize_t read_target(const struct dr_item *item, char *to, size_t room)
+static ssize_t read_target(struct dr_hand *hand, const struct dr_item *item, char *to, size_t room)
 {
 	const struct dr_far_entry *far = item->entry->far;
+	if (!far)
+		dr_lane_enter(&hand->lane, DR_LANE_SRC_META, 1);
 	ssize_t n = far && far->attr_error ? far->attr_error
 		    : far                  ? snprintf(to, room, "%s", far->target)
 					   : readlinkat(item->src_fd, item->entry->name, to, room - 1);
@@ -616,7 +631,7 @@ static void settle_node(struct dr_hand *hand, struct dr_item *item)
 	const struct dr_meta *want = &item->want;
 	bool is_link = dr_is_link(want), same_type = item->exists && dr_same_type(want, &item->have);
 	char target[PATH_MAX], there[PATH_MAX];
-	ssize_t n = is_link ? read_target(item, target, sizeof target) : 0;
+	ssize_t n = is_link ? read_target(hand, item, target, sizeof target) : 0;
 	if (n < 0) {
 		fail(hand, item, DR_SRC, "read link", (int)n);
 		return;
@@ -627,6 +642,7 @@ static void settle_node(struct dr_hand *hand, struct dr_item *item)
 	}
 	bool same = same_type;
 	if (same && is_link) {
+		dr_lane_enter(&hand->lane, DR_LANE_DST_META, 1);
 		ssize_t m = readlinkat(item->dst_fd, item->entry->name, there, sizeof there);
 		same = m == n && !memcmp(target, there, (size_t)n);
 	} else if (same && (S_ISCHR(want->mode) || S_ISBLK(want->mode))) {
@@ -709,6 +725,7 @@ static void settle_looked_at(struct dr_hand *hand, struct dr_item *item)
 	    wait_for_moves(hand, item))
 		return;
 	if (run->count_deletes && item->exists && dr_is_dir(&item->have)) {
+		dr_lane_enter(&hand->lane, DR_LANE_DST_META, 1);
 		dr_remove_count(hand, item->dst_fd,
 				item->entry->name); /* done in the second pass, if that may be */
 		return;
@@ -731,58 +748,83 @@ static bool excluded(struct dr_hand *hand, const struct dr_dir *dir, const struc
 	return dr_filter_excludes(filter, hand->path.text, hand->path.len, dr_is_dir(&e->meta));
 }
 
-/* Fills in the counterpart. -errno: it can't be told, reported. */
-static int look_at_counterpart(struct dr_hand *hand, struct dr_item *item)
-{
-	struct dr_dir *dir = item->dir;
-	const struct dr_entry *e = item->entry;
-	if (item->dst_fd < 0 || dir->dst_state != DR_DST_OLD)
-		return 0;
-	if (dir->names && !dr_names_mark(dir->names, e->name, e->name_len))
-		return 0;
-	int rc = dr_fs_stat(item->dst_fd, e->name, &item->have);
-	if (rc < 0 && rc != -ENOENT) {
-		dr_fail(hand, dir, e->name, DR_DST, "stat", rc);
-		return rc;
-	}
-	item->exists = rc == 0 && !dr_moves_gone(hand->run, item->have.ino);
-	return 0;
-}
+/*
+ * Entries are looked at so many at a time, first at the source, then at the destination, which takes fewer
+ * changes of lane; fewer in a new directory, so that what was looked at is still in the processor's cache when it is read.
+ */
+#define LOOKS_MOST 32u
+#define LOOKS_NEW 8u
 
-void dr_settle(struct dr_hand *hand, struct dr_dir *dir, struct dr_entry *e, int src_fd, int dst_fd)
+/* An entry that is looked at. */
+struct look {
+	struct dr_item item;
+	struct dr_entry *entry;
+	int rc;    /* of the look at the source */
+	bool over; /* nothing is to be done with it, or it failed */
+};
+
+static bool is_left_out(struct dr_hand *hand, struct dr_dir *dir, const struct dr_entry *e)
 {
-	struct dr_run *run = hand->run;
-	struct dr_item item = {
-	    .dir = dir, .entry = e, .src_fd = src_fd, .dst_fd = dst_fd, .direct = dir->stage[0] != 0};
 	/* A source that is a destination itself may hold what another run is making. */
 	if (dr_temp_is_redo(e->name, e->name_len)) {
 		dr_fail_words(
 		    hand, dir, e->name, DR_SRC, "read",
 		    "a sync to this tree was cut off while it changed a file here, which may be a mix "
 		    "of old and new: run that sync again first");
-		return;
+		return true;
 	}
-	if (dr_temp_is(e->name, e->name_len) || (!dir->parent && !strcmp(e->name, DR_MARKER_NAME)))
+	return dr_temp_is(e->name, e->name_len) || (!dir->parent && !strcmp(e->name, DR_MARKER_NAME));
+}
+
+static void look_at_source(struct dr_hand *hand, struct look *l)
+{
+	struct dr_entry *e = l->entry;
+	struct dr_dir *dir = l->item.dir;
+	l->over = is_left_out(hand, dir, e);
+	if (l->over)
 		return;
-	int rc = e->far ? e->far->error : dr_fs_stat(src_fd, e->name, &e->meta);
-	if (rc == 0 && excluded(hand, dir, e)) {
-		if (!run->delete_only)
-			DR_ADD(&hand->tally, excluded, 1);
+	l->rc = e->far ? e->far->error : dr_fs_stat(l->item.src_fd, e->name, &e->meta);
+	l->over = l->rc == 0 && excluded(hand, dir, e);
+	if (l->over && !hand->run->delete_only)
+		DR_ADD(&hand->tally, excluded, 1);
+}
+
+/* Fills in the counterpart. What can't be told is reported. */
+static void look_at_counterpart(struct dr_hand *hand, struct look *l)
+{
+	struct dr_item *item = &l->item;
+	struct dr_dir *dir = item->dir;
+	const struct dr_entry *e = item->entry;
+	if (item->dst_fd < 0 || dir->dst_state != DR_DST_OLD)
 		return;
-	}
-	if (look_at_counterpart(hand, &item) < 0)
+	if (dir->names && !dr_names_mark(dir->names, e->name, e->name_len))
 		return;
-	if (rc == -ENOENT) {
+	dr_lane_enter(&hand->lane, DR_LANE_DST_META, 1);
+	int rc = dr_fs_stat(item->dst_fd, e->name, &item->have);
+	l->over = rc < 0 && rc != -ENOENT;
+	if (l->over)
+		dr_fail(hand, dir, e->name, DR_DST, "stat", rc);
+	item->exists = rc == 0 && !dr_moves_gone(hand->run, item->have.ino);
+}
+
+/* Both sides are known. */
+static void settle_one(struct dr_hand *hand, struct look *l)
+{
+	struct dr_run *run = hand->run;
+	struct dr_item *item = &l->item;
+	struct dr_dir *dir = item->dir;
+	const struct dr_entry *e = item->entry;
+	if (l->rc == -ENOENT) {
 		DR_ADD(&hand->tally, vanished, 1);
 		return;
 	}
-	if (rc < 0) {
-		dr_fail(hand, dir, e->name, DR_SRC, "stat", rc);
+	if (l->rc < 0) {
+		dr_fail(hand, dir, e->name, DR_SRC, "stat", l->rc);
 		return;
 	}
-	item.want = e->meta;
-	item.origin = e->far ? e->far->origin : 0;
-	dr_source_map(hand, &item.want);
+	item->want = e->meta;
+	item->origin = e->far ? e->far->origin : 0;
+	dr_source_map(hand, &item->want);
 	if (!run->far && dr_is_dir(&e->meta) && e->meta.ino == run->dst_ino && e->meta.dev == run->dst_dev) {
 		dr_fail_words(hand, dir, e->name, DR_SRC, "list",
 			      "this is the destination itself: not copied into it");
@@ -791,7 +833,43 @@ void dr_settle(struct dr_hand *hand, struct dr_dir *dir, struct dr_entry *e, int
 	if (!run->delete_only)
 		dr_tally_found(&hand->tally, &e->meta);
 	if (dr_is_dir(&e->meta))
-		settle_dir(hand, &item);
-	else if (!run->delete_only || (item.exists && dr_is_dir(&item.have)))
-		settle_looked_at(hand, &item);
+		settle_dir(hand, item);
+	else if (!run->delete_only || (item->exists && dr_is_dir(&item->have)))
+		settle_looked_at(hand, item);
+}
+
+/* n: at most LOOKS_MOST. */
+static void settle_some(struct dr_hand *hand, struct dr_dir *dir, struct dr_entry *entries, unsigned n,
+			int src_fd, int dst_fd)
+{
+	struct look looks[LOOKS_MOST];
+	unsigned seen = 0;
+	if (src_fd >= 0)
+		dr_lane_enter(&hand->lane, DR_LANE_SRC_META, n);
+	for (; seen < n && !dr_stopped(hand->run); seen++) {
+		struct dr_entry *e = &entries[seen];
+		looks[seen] = (struct look){
+		    .item = {.dir = dir,
+			     .entry = e,
+			     .src_fd = src_fd,
+			     .dst_fd = dst_fd,
+			     .direct = dir->stage[0] != 0},
+		    .entry = e,
+		};
+		look_at_source(hand, &looks[seen]);
+	}
+	for (unsigned i = 0; i < seen && !dr_stopped(hand->run); i++)
+		if (!looks[i].over)
+			look_at_counterpart(hand, &looks[i]);
+	for (unsigned i = 0; i < seen && !dr_stopped(hand->run); i++)
+		if (!looks[i].over)
+			settle_one(hand, &looks[i]);
+}
+
+void dr_settle(struct dr_hand *hand, struct dr_dir *dir, struct dr_entry *entries, unsigned n, int src_fd,
+	       int dst_fd)
+{
+	unsigned most = dir->dst_state == DR_DST_OLD ? LOOKS_MOST : LOOKS_NEW;
+	for (unsigned at = 0; at < n && !dr_stopped(hand->run); at += most)
+		settle_some(hand, dir, entries + at, n - at < most ? n - at : most, src_fd, dst_fd);
 }

@@ -7,6 +7,7 @@
 
 #include "base/fs.h"
 #include "engine/delta.h"
+#include "engine/pace.h"
 #include "engine/run.h"
 #include "engine/search.h"
 
@@ -19,6 +20,8 @@ struct work {
 static int write_data(void *context, uint64_t offset, const void *data, size_t len)
 {
 	struct work *w = context;
+	dr_lane_enter(&w->hand->lane, DR_LANE_WRITE, 1);
+	dr_lane_bytes(&w->hand->lane, DR_LANE_WRITE, len);
 	int rc = dr_fs_pwrite_all(w->shift->dst, data, len, offset);
 	w->operation = "write";
 	if (rc == 0)
@@ -32,6 +35,7 @@ static int copy_old(struct work *w, const struct dr_search_op *op)
 	w->operation = "copy";
 	for (uint64_t left = op->len_bytes; left > 0;) {
 		size_t most = left < (uint64_t)1 << 30 ? (size_t)left : (size_t)1 << 30;
+		dr_lane_enter(&w->hand->lane, DR_LANE_WRITE, 1);
 		ssize_t n = copy_file_range(w->shift->old, &from, w->shift->dst, &to, most, 0);
 		if (n < 0 && errno == EINTR)
 			continue;
@@ -46,11 +50,15 @@ static int copy_old(struct work *w, const struct dr_search_op *op)
 static int emit(void *context, const struct dr_search_op *op)
 {
 	struct work *w = context;
+	int rc;
 	if (op->kind == DR_SEARCH_COPY)
-		return copy_old(w, op);
-	if (w->shift->punch)
-		return dr_delta_nonzero(op->new_offset_bytes, op->data, (size_t)op->len_bytes, write_data, w);
-	return write_data(w, op->new_offset_bytes, op->data, (size_t)op->len_bytes);
+		rc = copy_old(w, op);
+	else if (w->shift->punch)
+		rc = dr_delta_nonzero(op->new_offset_bytes, op->data, (size_t)op->len_bytes, write_data, w);
+	else
+		rc = write_data(w, op->new_offset_bytes, op->data, (size_t)op->len_bytes);
+	dr_lane_enter(&w->hand->lane, DR_LANE_HASH, 0); /* the search goes on */
+	return rc;
 }
 
 /* -errno of the source's side, else 0 with *ret_dst_rc. */
@@ -61,15 +69,18 @@ static int feed(struct work *w, struct dr_search *search, char *buf, int *ret_ds
 	for (uint64_t at = 0; at < s->size_bytes && *ret_dst_rc == 0;) {
 		uint64_t left = s->size_bytes - at;
 		size_t len = left < DR_PIECE_BYTES ? (size_t)left : DR_PIECE_BYTES;
-		dr_rate_take(&w->hand->run->rate, len, w->hand->run->stop);
+		dr_pace(&w->hand->lane, &w->hand->run->rate, len, w->hand->run->stop);
 		if (dr_stopped(w->hand->run))
 			return -ECANCELED;
+		dr_lane_enter(&w->hand->lane, DR_LANE_READ, 1);
 		ssize_t n = dr_fs_pread_all(s->src, buf, len, at);
 		if (n < 0)
 			return (int)n;
 		DR_ADD(&w->hand->tally, bytes_read, (uint64_t)n);
+		dr_lane_bytes(&w->hand->lane, DR_LANE_READ, (uint64_t)n);
 		if ((size_t)n < len)
 			return -EAGAIN;
+		dr_lane_enter(&w->hand->lane, DR_LANE_HASH, 1);
 		s->passed(s->context, at, buf, len);
 		*ret_dst_rc = dr_search_feed(search, buf, len);
 		at += len;
@@ -86,6 +97,7 @@ int dr_shift_copy(struct dr_hand *hand, const struct dr_shift *shift, enum dr_si
 	struct dr_search *search;
 	*ret_side = DR_SRC;
 	*ret_operation = "read";
+	dr_lane_leave(&hand->lane);
 	struct dr_block *block = dr_blocks_take(&hand->run->blocks, true);
 	int dst_rc, rc = block ? dr_search_create(&search, shift->known, emit, &w) : -ENOMEM;
 	if (rc == 0) {

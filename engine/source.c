@@ -35,6 +35,7 @@ int dr_source_xattrs(struct dr_hand *hand, const struct dr_item *item)
 	const struct dr_far_entry *far = item->entry->far;
 	if (far)
 		return far->attr_error ? far->attr_error : dr_source_xattrs_told(hand, far->xattrs);
+	dr_lane_enter(&hand->lane, DR_LANE_SRC_META, 1);
 	int rc = dr_xattrs_read_at(&hand->src_xattrs, item->src_fd, item->entry->name, hand->run->what);
 	dr_xattrs_map_ids(&hand->src_xattrs, hand->run->options->idmap);
 	return rc;

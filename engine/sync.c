@@ -3,7 +3,8 @@
  * A run from its beginning to its end:
  *
  *     roots ─► checks ─► pool of workers (walk.c and on) ─► sync to disk ─► summary
- *                 │           ▲    ▲    ▲    ▲
+ *                 │           ▲    ▲    ▲    ▲    ▲
+ *                 │           │    │    │    │    └── tuning thread: measures, sets how many work at once
  *                 │           │    │    │    └── stop thread: with a far source, sees to it that a signal is not waited out
  *                 │           │    │    └── scout: counts ahead, if somebody watches
  *                 │           │    └── checkpoint thread: syncs now and then
@@ -21,11 +22,13 @@
 #include <unistd.h>
 
 #include "base/fs.h"
+#include "engine/hint.h"
 #include "engine/jobs.h"
 #include "engine/last.h"
 #include "engine/roots.h"
 #include "engine/run.h"
 #include "engine/ticker.h"
+#include "engine/tuning.h"
 #include "engine/verify.h"
 
 #define CHECKPOINT_S 60
@@ -157,6 +160,24 @@ int dr_begin_change(struct dr_hand *hand, struct dr_dir *dir)
 
 /* ---- setting up ----------------------------------------------------------------------- */
 
+/* After each of its tasks. */
+static void leave_lane(void *context)
+{
+	struct dr_hand *hand = context;
+	dr_lane_leave(&hand->lane);
+}
+
+/* Before its worker is started; many are only when they turn out to be of use. */
+static int prepare_hand(void *context)
+{
+	struct dr_hand *h = context;
+	if (!h->buf)
+		h->buf = malloc(DR_SMALL_BYTES);
+	if (!h->listing)
+		h->listing = malloc(DR_LISTING_BYTES);
+	return h->buf && h->listing ? 0 : -ENOMEM;
+}
+
 static int make_hands(struct dr_run *run)
 {
 	run->hands = aligned_alloc(64, run->n_hands * sizeof *run->hands);
@@ -165,15 +186,19 @@ static int make_hands(struct dr_run *run)
 	memset(run->hands, 0, run->n_hands * sizeof *run->hands);
 	void *contexts[DR_JOBS_MOST];
 	for (unsigned i = 0; i < run->n_hands; i++) {
-		struct dr_hand *h = &run->hands[i];
-		h->run = run;
-		h->buf = malloc(DR_SMALL_BYTES);
-		h->listing = malloc(DR_LISTING_BYTES);
-		contexts[i] = h;
-		if (!h->buf || !h->listing)
-			return -ENOMEM;
+		run->hands[i].run = run;
+		dr_lane_user_init(&run->hands[i].lane, &run->lanes);
+		contexts[i] = &run->hands[i];
 	}
-	return dr_pool_create(&run->pool, run->n_hands, contexts);
+	/* The first one is also used outside the pool. */
+	int rc = prepare_hand(&run->hands[0]);
+	if (rc == 0)
+		rc = dr_pool_create(&run->pool, run->n_hands, contexts);
+	if (rc == 0) {
+		dr_pool_on_start(run->pool, prepare_hand);
+		dr_pool_after(run->pool, leave_lane);
+	}
+	return rc;
 }
 
 static void free_hands(struct dr_run *run)
@@ -324,9 +349,11 @@ static int set_up(struct dr_run *run, const struct dr_roots *roots, struct dr_er
 	if (rc < 0)
 		return rc;
 	struct dr_jobs jobs;
+	unsigned hint = o->jobs ? 0 : dr_hint_read(roots->src_mount.identity, roots->dst_mount.identity);
 	/* With --checksum, a worker waits for the far side's digest of each file. */
-	dr_jobs_choose(&jobs, o->jobs, run->remote || (run->far && o->checksum), &run->report);
-	run->n_hands = jobs.workers;
+	dr_jobs_choose(&jobs, o->jobs, hint, run->remote || (run->far && o->checksum), &run->report);
+	run->n_hands = jobs.most;
+	run->n_start = jobs.start;
 	dr_dirs_init(&run->dirs, jobs.open_dirs);
 	rc = make_hands(run);
 	if (rc == 0)
@@ -372,9 +399,10 @@ static void tell_progress(void *context)
 	    .elapsed_s = (double)(dr_now_ns() - run->began_ns) / 1e9,
 	    .walk_complete = atomic_load(&run->walked),
 	    .syncing = atomic_load(&run->syncing),
-	    .jobs = run->n_hands,
+	    .jobs = dr_pool_limit(run->pool),
 	    .jobs_busy = dr_pool_busy(run->pool),
 	};
+	dr_tuning_state(run->tuning, &p.tuning);
 	add_up(run, &p.counts);
 	uint64_t dirs, files, bytes;
 	if (run->far && !p.walk_complete && dr_far_totals(run->far, &dirs, &files, &bytes)) {
@@ -435,6 +463,42 @@ static void checkpoint(void *context)
 		dr_marker_end_checkpoint(&run->marker, time);
 		dr_remember_commit(run);
 	}
+}
+
+/* There is something to come, and the workers could do more than comes. */
+static bool is_network_limited(void *context)
+{
+	const struct dr_run *run = context;
+	return dr_pool_busy(run->pool) * 2 <= dr_pool_limit(run->pool) && dr_far_is_waiting(run->far);
+}
+
+static void start_tuning(struct dr_run *run, const struct dr_roots *roots)
+{
+	run->tuning = dr_tuning_start(&(struct dr_tuning_setup){
+	    .tune = &run->options->tune,
+	    .jobs = run->options->jobs,
+	    .report = &run->report,
+	    .lanes = &run->lanes,
+	    .pool = run->pool,
+	    .rate = &run->rate,
+	    .users = &run->hands[0].lane,
+	    .user_stride = sizeof run->hands[0],
+	    .n_users = run->n_hands,
+	    .start_workers = run->n_start,
+	    .root_fd = {roots->src, roots->dst},
+	    .network_limited = run->far ? is_network_limited : NULL,
+	    .network_context = run,
+	});
+}
+
+/* What turned out best is where the next run between the two begins. */
+static void end_tuning(struct dr_run *run, const struct dr_roots *roots)
+{
+	unsigned workers = run->options->jobs ? 0 : dr_tuning_settled(run->tuning);
+	dr_tuning_end(run->tuning);
+	run->tuning = NULL;
+	if (workers && !run->options->dry_run)
+		dr_hint_write(roots->src_mount.identity, roots->dst_mount.identity, workers);
 }
 
 /* ---- the work ------------------------------------------------------------------------------ */
@@ -562,7 +626,7 @@ static void summarise(struct dr_run *run, const struct dr_roots *roots, struct d
 	getrusage(RUSAGE_SELF, &usage);
 	s->elapsed_s = (double)(dr_now_ns() - run->began_ns) / 1e9;
 	s->io = dr_aio_system_backend(run->aio_system) == DR_AIO_URING ? "io_uring" : "threads";
-	s->jobs = run->n_hands;
+	s->jobs = dr_pool_most(run->pool);
 	s->peak_memory_bytes = (uint64_t)usage.ru_maxrss * 1024;
 	s->signal = stop > 0 ? stop : 0;
 	s->outcome = stop ? DR_OUTCOME_FATAL : outcome_of(&s->counts, run->options->best_effort);
@@ -577,6 +641,7 @@ static int work(struct dr_run *run, const struct dr_roots *roots, struct dr_summ
 	const struct dr_observer *observer = run->report.observer;
 	struct dr_ticker ticks, checkpoints;
 	bool checkpointed = durable(run) && !run->options->dry_run;
+	start_tuning(run, roots);
 	if (!run->far)
 		dr_scout_start(&run->scout, run, roots->src);
 	dr_ticker_start(&ticks, observer->tick ? (int64_t)observer->tick_ms * 1000000 : 0, tell_progress,
@@ -597,6 +662,7 @@ static int work(struct dr_run *run, const struct dr_roots *roots, struct dr_summ
 	if (rc == 0 && sync_rc == 0)
 		rc = dr_verify_run(run);
 	dr_ticker_end(&ticks);
+	end_tuning(run, roots);
 	dr_dir_unref(&run->dirs, run->root);
 	run->root = NULL;
 	summarise(run, roots, summary);
@@ -660,6 +726,7 @@ int dr_sync_run_from(struct dr_far *far, const struct dr_sync_options *options,
 	dr_report_init(&run.report, observer ? observer : &nobody);
 	dr_devices_init(&run.devices);
 	dr_rate_init(&run.rate, options->bwlimit_bytes_per_s);
+	dr_lanes_init(&run.lanes);
 	dr_blocks_init(&run.blocks, DR_JOBS_BLOCKS);
 	dr_remember_init(&run.memory);
 	dr_moves_init(&run.moves);
@@ -694,6 +761,7 @@ int dr_sync_run_from(struct dr_far *far, const struct dr_sync_options *options,
 	dr_remember_finish(&run.memory);
 	dr_devices_finish(&run.devices);
 	dr_blocks_finish(&run.blocks);
+	dr_lanes_finish(&run.lanes);
 	dr_report_finish(&run.report);
 	dr_roots_finish(&roots);
 	umask(run.umask);

@@ -251,13 +251,20 @@ static void close_place(struct place *place)
 	}
 }
 
-/* The digest of so many bytes. -EAGAIN: there are fewer. */
-static int read_digest(struct dr_hand *hand, int fd, uint64_t size, bool from_disk,
+/* The digest of so many bytes; at the destination, of those on the disk. -EAGAIN: there are fewer. */
+static int read_digest(struct dr_hand *hand, int fd, uint64_t size, enum dr_side side,
 		       uint8_t ret[DR_DIGEST_BYTES])
 {
 	struct dr_verify *v = hand->run->verify;
 	struct part *part = part_of(v, hand);
-	struct dr_read_wish wish = {.fd = fd, .size_bytes = size, .sparse = true, .from_disk = from_disk};
+	struct dr_read_wish wish = {
+	    .fd = fd,
+	    .size_bytes = size,
+	    .sparse = true,
+	    .from_disk = side == DR_DST,
+	    .user = &hand->lane,
+	    .lane = side == DR_DST ? DR_LANE_DST_META : DR_LANE_READ,
+	};
 	struct dr_read_result result = {0};
 	int rc = part->reader ? 0 : dr_reader_create(&part->reader, &v->shared);
 	if (rc == 0)
@@ -277,13 +284,14 @@ static int read_source(struct dr_hand *hand, struct place *place, const struct n
 	struct dr_meta now;
 	if (hand->run->far)
 		return -EAGAIN; /* all of its content passed, and its digest with it: it has moved on */
+	dr_lane_enter(&hand->lane, DR_LANE_READ, 2);
 	int dir = dir_of(hand, place, DR_SRC);
 	int fd DR_CLOSE = dir < 0 ? dir : dr_source_open(hand, dir, name, &note->source);
 	if (fd < 0)
 		return fd == -ENOENT ? -EAGAIN : fd;
 	int rc = dr_source_check(fd, &note->source, &now);
 	if (rc == 0)
-		rc = read_digest(hand, fd, note->size_bytes, false, ret);
+		rc = read_digest(hand, fd, note->size_bytes, DR_SRC, ret);
 	if (rc == 0)
 		rc = dr_source_check(fd, &note->source, &now);
 	return rc;
@@ -297,7 +305,7 @@ static int read_destination(struct dr_hand *hand, const struct note *note, int f
 	int rc = dr_fs_stat(fd, "", &now);
 	if (rc == 0 && (!dr_is_file(&now) || now.size_bytes != note->size_bytes))
 		rc = -EAGAIN;
-	return rc < 0 ? rc : read_digest(hand, fd, note->size_bytes, true, ret);
+	return rc < 0 ? rc : read_digest(hand, fd, note->size_bytes, DR_DST, ret);
 }
 
 /*
@@ -336,6 +344,7 @@ static void tell_unequal(struct dr_hand *hand, const struct place *place, const 
 static void check_file(struct dr_hand *hand, struct place *place, const struct note *note, const char *name)
 {
 	uint8_t have[DR_DIGEST_BYTES], want[DR_DIGEST_BYTES];
+	dr_lane_enter(&hand->lane, DR_LANE_DST_META, 2);
 	int dir = dir_of(hand, place, DR_DST);
 	int fd DR_CLOSE = dir < 0 ? dir : dr_fs_open_read(dir, name, hand->run->privileged);
 	int rc = fd < 0 ? fd : read_destination(hand, note, fd, have);
@@ -402,6 +411,7 @@ static void check_chunk(struct dr_hand *hand, const char *chunk, size_t len)
 		if (note->kind == NOTE_DIR) {
 			close_place(&place);
 			place.dir = text;
+			dr_lane_enter(&hand->lane, DR_LANE_DST_META, 1);
 			int fd = dir_of(hand, &place, DR_DST);
 			lost = fd < 0;
 			if (lost)

@@ -31,19 +31,22 @@ void dr_walk_listed(struct dr_run *run)
 void dr_walk_entries(struct dr_hand *hand, struct dr_dir *dir, struct dr_entry *entries, unsigned n)
 {
 	struct dr_dirs *dirs = &hand->run->dirs;
+	if (!hand->run->far)
+		dr_lane_enter(&hand->lane, DR_LANE_SRC_META, 0);
 	int src_fd = hand->run->far ? -1 : dr_dir_pin(dirs, dir, DR_SRC);
 	if (src_fd < 0 && !hand->run->far) {
 		dr_fail(hand, dir, "", DR_SRC, "open directory", src_fd);
 		return;
 	}
 	int dst_fd = -1;
-	if (dir->dst_state != DR_DST_NONE)
+	if (dir->dst_state != DR_DST_NONE) {
+		dr_lane_enter(&hand->lane, DR_LANE_DST_META, 0);
 		dst_fd = dr_dir_pin(dirs, dir, DR_DST);
+	}
 	if (dir->dst_state != DR_DST_NONE && dst_fd < 0)
 		dr_fail(hand, dir, "", DR_DST, "open directory", dst_fd);
 	else
-		for (unsigned i = 0; i < n && !dr_stopped(hand->run); i++)
-			dr_settle(hand, dir, &entries[i], src_fd, dst_fd);
+		dr_settle(hand, dir, entries, n, src_fd, dst_fd);
 	if (dst_fd >= 0)
 		dr_dir_unpin(dirs, dir, DR_DST);
 	if (src_fd >= 0)
@@ -132,6 +135,7 @@ static bool list_some(struct dr_hand *hand, struct dr_dir *dir, int fd, bool fir
 {
 	bool end;
 	struct dr_name *names;
+	dr_lane_enter(&hand->lane, DR_LANE_SRC_META, 2);
 	ssize_t listed = dr_listing_read(fd, hand->listing, &names, &end);
 	if (listed < 0) {
 		dr_walk_failed(hand, dir, "list", (int)listed);
@@ -178,6 +182,7 @@ void dr_walk_run(struct dr_task *task, struct dr_worker *worker)
 		return;
 	}
 	bool first = !dir->listing;
+	dr_lane_enter(&hand->lane, DR_LANE_SRC_META, first);
 	int fd = first ? dr_dir_pin(&hand->run->dirs, dir, DR_SRC) : dir->side[DR_SRC].fd;
 	if (fd < 0) {
 		dir->dst_state = DR_DST_NONE;

@@ -29,6 +29,7 @@
 #include <unistd.h>
 
 #include "base/fs.h"
+#include "engine/pace.h"
 #include "engine/shift.h"
 #include "engine/verify.h"
 
@@ -47,7 +48,29 @@ struct call {
 struct slot {
 	struct dr_aio_op op;
 	struct dr_block *block;
-	struct slot *next; /* free ones */
+	int64_t since_ns;  /* in its lane */
+	bool hashed;       /* into: */
+	struct slot *next; /* free ones; or those that were read */
+	struct dr_page_digest pages[DR_PIECE_PAGES];
+};
+
+/*
+ * What one worker has of a file:
+ *
+ *     free ──► in flight: a read ──► arrived ──► hashed ──► written, or in flight: a write ──► free
+ *                DR_LANE_READ                 DR_LANE_HASH        DR_LANE_WRITE
+ *
+ * Nobody waits for room to read or to write with something in flight: whoever has the room may be waiting
+ * for what is in flight here. Then the results of that are collected first. Nor does anybody wait for a
+ * block who has one.
+ */
+struct flow {
+	struct slot slots[DR_XFER_DEPTH];
+	struct slot *free, *arrived, **last;
+	unsigned n;            /* not free */
+	bool has_range;        /* the next one to read, taken from the file */
+	uint64_t offset_bytes; /* it */
+	size_t len_bytes;
 };
 
 static void work_on(struct dr_hand *hand, struct dr_xfer *x);
@@ -143,28 +166,52 @@ static void call_another(struct dr_hand *hand, struct dr_xfer *x)
 	dr_pool_push(hand->worker, &call->task);
 }
 
-static bool begin_block(struct dr_hand *hand, struct dr_xfer *x, struct slot *slot, bool wait)
+/* The next range, with leave to read it. */
+static bool next_range(struct dr_hand *hand, struct dr_xfer *x, struct flow *f)
 {
-	uint64_t at;
-	size_t len;
-	slot->block = dr_blocks_take(&hand->run->blocks, wait);
-	if (!slot->block) {
-		if (wait)
-			dr_xfer_set_error(x, DR_SRC, "read", -ENOMEM);
-		return false;
-	}
-	if (!take_range(hand, x, DR_BLOCK_BYTES, &at, &len)) {
-		dr_blocks_give(&hand->run->blocks, slot->block);
-		return false;
-	}
-	dr_rate_take(&hand->run->rate, len, hand->run->stop);
-	slot->op = (struct dr_aio_op){DR_AIO_READ, x->src, slot->block->data, len, at, .user = slot};
+	if (f->has_range)
+		return true;
+	f->has_range = take_range(hand, x, DR_BLOCK_BYTES, &f->offset_bytes, &f->len_bytes);
+	if (f->has_range)
+		dr_pace(&hand->lane, &hand->run->rate, f->len_bytes, hand->run->stop);
+	return f->has_range;
+}
+
+static int submit_read(struct dr_hand *hand, struct dr_xfer *x, struct flow *f, struct slot *slot)
+{
+	slot->hashed = false;
+	slot->op = (struct dr_aio_op){DR_AIO_READ,  x->src,          slot->block->data,
+				      f->len_bytes, f->offset_bytes, .user = slot};
 	int rc = dr_aio_submit(hand->aio, &slot->op);
-	if (rc < 0) {
-		dr_blocks_give(&hand->run->blocks, slot->block);
+	if (rc < 0)
+		dr_lane_end(&hand->lane, DR_LANE_READ, slot->since_ns, 0);
+	return rc;
+}
+
+/* False: there is nothing to read, or no room for it. */
+static bool begin_block(struct dr_hand *hand, struct dr_xfer *x, struct flow *f)
+{
+	struct slot *slot = f->free;
+	bool wait = f->n == 0;
+	if (!slot || !next_range(hand, x, f))
+		return false;
+	slot->block = dr_blocks_take(&hand->run->blocks, wait);
+	int rc = slot->block || !wait ? 0 : -ENOMEM;
+	bool room = slot->block && dr_lane_begin(&hand->lane, DR_LANE_READ, wait, &slot->since_ns);
+	if (room)
+		rc = submit_read(hand, x, f, slot);
+	if (rc < 0)
 		dr_xfer_set_error(x, DR_SRC, "read", rc);
-	}
-	return rc == 0;
+	if (slot->block && (!room || rc < 0))
+		dr_blocks_give(&hand->run->blocks, slot->block);
+	if (!room && rc == 0)
+		return false;
+	f->has_range = false;
+	if (rc < 0)
+		return false;
+	f->free = slot->next;
+	f->n++;
+	return true;
 }
 
 static void digest_piece(struct dr_xfer *x, uint64_t offset, const void *data, size_t len,
@@ -227,41 +274,12 @@ static int write_whole(struct dr_hand *hand, const struct dr_xfer *x, const stru
 	return rc;
 }
 
-/*
- * A block was read: digest, then write. On a local file system a buffered write
- * is a copy in memory: done here and now, because io_uring hands it to a kernel
- * thread. Where it is a round trip, it is queued. False: the slot is free again.
- */
-static bool write_block(struct dr_hand *hand, struct dr_xfer *x, struct slot *slot)
+static void end_slot(struct dr_hand *hand, struct flow *f, struct slot *slot)
 {
-	struct dr_aio_op *op = &slot->op;
-	if (op->result < 0) {
-		dr_xfer_set_error(x, DR_SRC, "read", (int)op->result);
-		return false;
-	}
-	DR_ADD(&hand->tally, bytes_read, (uint64_t)op->result);
-	if ((size_t)op->result < op->len_bytes) {
-		set_changed(x);
-		return false;
-	}
-	struct dr_page_digest pages[DR_PIECE_PAGES];
-	digest_piece(x, op->offset_bytes, op->buf, op->len_bytes, pages);
-	op->kind = DR_AIO_WRITE;
-	op->fd = x->dst;
-	if (x->way != DR_WAY_NEW || x->sparse) {
-		op->result = write_runs(hand, x, op, pages);
-		return false;
-	}
-	if (!hand->run->remote) {
-		op->result = write_whole(hand, x, op);
-		return false;
-	}
-	int rc = dr_aio_submit(hand->aio, op);
-	if (rc < 0)
-		dr_xfer_set_error(x, DR_DST, "write", rc);
-	else
-		DR_ADD(&hand->tally, bytes_written, op->len_bytes);
-	return rc == 0;
+	dr_blocks_give(&hand->run->blocks, slot->block);
+	slot->next = f->free;
+	f->free = slot;
+	f->n--;
 }
 
 static void end_block(struct dr_hand *hand, struct dr_xfer *x, const struct slot *slot)
@@ -275,32 +293,118 @@ static void end_block(struct dr_hand *hand, struct dr_xfer *x, const struct slot
 	atomic_fetch_add_explicit(&x->done_bytes, slot->op.len_bytes, memory_order_relaxed);
 }
 
+/* A block was read. False: there is nothing to be written of it. */
+static bool hash_block(struct dr_hand *hand, struct dr_xfer *x, struct slot *slot)
+{
+	const struct dr_aio_op *op = &slot->op;
+	if (op->result < 0) {
+		dr_xfer_set_error(x, DR_SRC, "read", (int)op->result);
+		return false;
+	}
+	DR_ADD(&hand->tally, bytes_read, (uint64_t)op->result);
+	if ((size_t)op->result < op->len_bytes) {
+		set_changed(x);
+		return false;
+	}
+	if (op->len_bytes >= DR_LANE_LARGE_BYTES)
+		dr_lane_enter(&hand->lane, DR_LANE_HASH, 1);
+	digest_piece(x, op->offset_bytes, op->buf, op->len_bytes, slot->pages);
+	dr_lane_leave(&hand->lane);
+	slot->hashed = true;
+	return true;
+}
+
+/* Where a write is a round trip, it is queued. False: it failed. */
+static bool submit_write(struct dr_hand *hand, struct dr_xfer *x, struct slot *slot)
+{
+	int rc = dr_aio_submit(hand->aio, &slot->op);
+	if (rc < 0) {
+		dr_lane_end(&hand->lane, DR_LANE_WRITE, slot->since_ns, 0);
+		dr_xfer_set_error(x, DR_DST, "write", rc);
+	} else {
+		DR_ADD(&hand->tally, bytes_written, slot->op.len_bytes);
+	}
+	return rc == 0;
+}
+
+/*
+ * There is room. On a local file system a buffered write is a copy in memory: done here and now, because
+ * io_uring hands it to a kernel thread.
+ */
+static void write_block(struct dr_hand *hand, struct dr_xfer *x, struct flow *f, struct slot *slot)
+{
+	struct dr_aio_op *op = &slot->op;
+	bool runs = x->way != DR_WAY_NEW || x->sparse;
+	op->kind = DR_AIO_WRITE;
+	op->fd = x->dst;
+	if (!runs && hand->run->remote) {
+		if (!submit_write(hand, x, slot))
+			end_slot(hand, f, slot);
+		return;
+	}
+	op->result = runs ? write_runs(hand, x, op, slot->pages) : write_whole(hand, x, op);
+	dr_lane_end(&hand->lane, DR_LANE_WRITE, slot->since_ns, op->result < 0 ? 0 : op->len_bytes);
+	end_block(hand, x, slot);
+	end_slot(hand, f, slot);
+}
+
+/* The first of those that have arrived. False: there is no room to write it. */
+static bool pass_on(struct dr_hand *hand, struct dr_xfer *x, struct flow *f)
+{
+	struct slot *slot = f->arrived;
+	bool wait = dr_aio_in_flight(hand->aio) == 0;
+	bool write = slot->hashed || hash_block(hand, x, slot);
+	if (write && !dr_lane_begin(&hand->lane, DR_LANE_WRITE, wait, &slot->since_ns))
+		return false;
+	f->arrived = slot->next;
+	if (!f->arrived)
+		f->last = &f->arrived;
+	if (write)
+		write_block(hand, x, f, slot);
+	else
+		end_slot(hand, f, slot);
+	return true;
+}
+
+/* An operation is complete. */
+static void take_in(struct dr_hand *hand, struct dr_xfer *x, struct flow *f, struct dr_aio_op *op)
+{
+	struct slot *slot = op->user;
+	bool was_read = op->kind == DR_AIO_READ;
+	dr_lane_end(&hand->lane, was_read ? DR_LANE_READ : DR_LANE_WRITE, slot->since_ns,
+		    op->result > 0 ? (uint64_t)op->result : 0);
+	if (was_read) {
+		slot->next = NULL;
+		*f->last = slot;
+		f->last = &slot->next;
+	} else {
+		end_block(hand, x, slot);
+		end_slot(hand, f, slot);
+	}
+}
+
 static void by_blocks(struct dr_hand *hand, struct dr_xfer *x)
 {
-	struct slot slots[DR_XFER_DEPTH], *free_slots = NULL;
+	struct flow f = {.n = 0};
+	bool stuck = false;
+	f.last = &f.arrived;
 	for (unsigned i = 0; i < DR_XFER_DEPTH; i++) {
-		slots[i].next = free_slots;
-		free_slots = &slots[i];
+		f.slots[i].next = f.free;
+		f.free = &f.slots[i];
 	}
+	dr_lane_leave(&hand->lane);
 	for (;;) {
-		unsigned in_flight = dr_aio_in_flight(hand->aio);
-		while (free_slots && begin_block(hand, x, free_slots, in_flight == 0)) {
-			free_slots = free_slots->next;
-			in_flight++;
-		}
+		while (begin_block(hand, x, &f))
+			;
 		call_another(hand, x);
-		struct dr_aio_op *op = dr_aio_wait(hand->aio);
-		if (!op)
+		if (f.n == 0)
 			return;
-		struct slot *slot = op->user;
-		if (op->kind == DR_AIO_READ && write_block(hand, x, slot))
-			continue;
-		/* Still a read: it failed. */
-		if (op->kind == DR_AIO_WRITE)
-			end_block(hand, x, slot);
-		dr_blocks_give(&hand->run->blocks, slot->block);
-		slot->next = free_slots;
-		free_slots = slot;
+		/* Whatever else is complete is no longer in its lane, although its turn has not come. */
+		bool block = stuck || !f.arrived;
+		for (struct dr_aio_op *op; (op = block ? dr_aio_wait(hand->aio) : dr_aio_poll(hand->aio));
+		     block = false)
+			take_in(hand, x, &f, op);
+		stuck = f.arrived && !pass_on(hand, x, &f);
 	}
 }
 
@@ -309,6 +413,7 @@ static int copy_by_hand(struct dr_hand *hand, struct dr_xfer *x, uint64_t at, si
 {
 	for (size_t n; len > 0; at += n, len -= n) {
 		n = len < DR_SMALL_BYTES ? len : DR_SMALL_BYTES;
+		dr_lane_enter(&hand->lane, DR_LANE_READ, 1);
 		ssize_t got = dr_fs_pread_all(x->src, hand->buf, n, at);
 		if (got < 0)
 			return (int)got;
@@ -316,6 +421,7 @@ static int copy_by_hand(struct dr_hand *hand, struct dr_xfer *x, uint64_t at, si
 			set_changed(x);
 			return 0;
 		}
+		dr_lane_enter(&hand->lane, DR_LANE_WRITE, 1);
 		int rc = dr_fs_pwrite_all(x->dst, hand->buf, n, at);
 		if (rc < 0)
 			return rc;
@@ -327,6 +433,7 @@ static int copy_range(struct dr_hand *hand, struct dr_xfer *x, uint64_t at, size
 {
 	off_t from = (off_t)at, to = (off_t)at;
 	while (len > 0) {
+		dr_lane_enter(&hand->lane, DR_LANE_WRITE, 1);
 		ssize_t n = copy_file_range(x->src, &from, x->dst, &to, len, 0);
 		if (n < 0 && errno == EINTR)
 			continue;
@@ -351,8 +458,9 @@ static void by_server(struct dr_hand *hand, struct dr_xfer *x)
 	size_t len;
 	while (take_range(hand, x, RANGE_BYTES, &at, &len)) {
 		call_another(hand, x);
-		dr_rate_take(&hand->run->rate, len, hand->run->stop);
+		dr_pace(&hand->lane, &hand->run->rate, len, hand->run->stop);
 		int rc = copy_range(hand, x, at, len);
+		dr_lane_bytes(&hand->lane, DR_LANE_WRITE, rc < 0 ? 0 : len);
 		dr_note_space(hand->run, rc);
 		if (rc < 0)
 			dr_xfer_set_error(x, DR_DST, "copy", rc);
@@ -462,6 +570,7 @@ static bool worth_keeping(const struct dr_xfer *x, enum dr_side side, int error)
 void dr_xfer_give_up(struct dr_hand *hand, struct dr_xfer *x, enum dr_side side, const char *operation,
 		     int error)
 {
+	dr_lane_enter(&hand->lane, DR_LANE_DST_META, 1);
 	drop_destination(x, worth_keeping(x, side, error));
 	if (side == DR_SRC && error == -ENOENT)
 		DR_ADD(&hand->tally, vanished, 1);
@@ -471,6 +580,14 @@ void dr_xfer_give_up(struct dr_hand *hand, struct dr_xfer *x, enum dr_side side,
 	destroy(hand, x);
 }
 
+static int sync_old(struct dr_hand *hand, int fd)
+{
+	dr_lane_enter(&hand->lane, DR_LANE_WRITE, 1);
+	int rc = fsync(fd) < 0 ? -errno : 0;
+	dr_lane_enter(&hand->lane, DR_LANE_DST_META, 0);
+	return rc;
+}
+
 /* The metadata of a file that was written in place. */
 static int finish_in_place(struct dr_hand *hand, struct dr_xfer *x, struct dr_link_place *place)
 {
@@ -478,6 +595,7 @@ static int finish_in_place(struct dr_hand *hand, struct dr_xfer *x, struct dr_li
 	const struct dr_holds *holds = dr_device_holds(item->dir->device);
 	unsigned what = hand->run->what & holds->kinds;
 	enum dr_fsync fsync_when = hand->run->options->fsync;
+	dr_lane_enter(&hand->lane, DR_LANE_DST_META, 3);
 	int rc = dr_xattrs_read_fd(&hand->dst_xattrs, x->dst, what);
 	if (rc < 0)
 		return rc;
@@ -490,8 +608,8 @@ static int finish_in_place(struct dr_hand *hand, struct dr_xfer *x, struct dr_li
 	rc = dr_put_attrs(hand, item->dir, x->name, &target, &change);
 	/* What was staged may be forgotten only when it has reached the disk. */
 	bool sync = fsync_when == DR_FSYNC_EACH || (fsync_when == DR_FSYNC_END && x->way == DR_WAY_STAGED);
-	if (rc == 0 && sync && fsync(x->dst) < 0)
-		rc = -errno;
+	if (rc == 0 && sync)
+		rc = sync_old(hand, x->dst);
 	if (want.flags & DR_FLAGS_LOCKED)
 		dr_attr_lock(&target, want.flags);
 	if (close(x->dst) < 0 && errno != EINTR && rc == 0)
@@ -509,9 +627,11 @@ static int finish_in_place(struct dr_hand *hand, struct dr_xfer *x, struct dr_li
 static int apply_staged(struct dr_hand *hand, struct dr_xfer *x)
 {
 	uint64_t written = 0;
+	dr_lane_leave(&hand->lane);
 	struct dr_block *block = dr_blocks_take(&hand->run->blocks, true);
 	if (!block)
 		return -ENOMEM;
+	dr_lane_enter(&hand->lane, DR_LANE_WRITE, 3);
 	int rc = dr_redo_seal(&x->redo, hand->run->options->fsync != DR_FSYNC_NONE);
 	if (rc == 0) {
 		rc = dr_redo_apply(&x->redo, x->dst, block->data, &written);
@@ -519,6 +639,9 @@ static int apply_staged(struct dr_hand *hand, struct dr_xfer *x)
 			dr_redo_leave(&x->redo);
 	}
 	dr_blocks_give(&hand->run->blocks, block);
+	/* Each block was read from where it was staged, and written. */
+	dr_lane_enter(&hand->lane, DR_LANE_WRITE, (unsigned)(written / DR_BLOCK_BYTES) * 2);
+	dr_lane_bytes(&hand->lane, DR_LANE_WRITE, written);
 	DR_ADD(&hand->tally, bytes_written, written);
 	dr_note_space(hand->run, rc);
 	return rc;
@@ -562,10 +685,13 @@ void dr_xfer_commit(struct dr_hand *hand, struct dr_xfer *x)
 	/* A hole at the end, or more than the source has. */
 	bool other_size = x->sparse || x->way == DR_WAY_CLONE || x->way == DR_WAY_INPLACE ||
 			  (x->feed && x->way != DR_WAY_STAGED);
+	dr_lane_enter(&hand->lane, DR_LANE_DST_META, other_size);
 	if (other_size && ftruncate(x->dst, (off_t)size) < 0) {
 		dr_xfer_give_up(hand, x, DR_DST, "truncate", -errno);
 		return;
 	}
+	if (!x->feed)
+		dr_lane_enter(&hand->lane, DR_LANE_READ, 1);
 	int rc = x->feed ? 0 : dr_source_xattrs_fd(hand, x->src);
 	if (rc < 0) {
 		dr_xfer_give_up(hand, x, DR_SRC, "read attributes", rc);
@@ -597,6 +723,7 @@ void dr_xfer_commit(struct dr_hand *hand, struct dr_xfer *x)
 
 void dr_xfer_in_motion(struct dr_hand *hand, struct dr_xfer *x)
 {
+	dr_lane_enter(&hand->lane, DR_LANE_DST_META, 1);
 	drop_destination(x, true);
 	dr_in_motion(hand, &x->item);
 	destroy(hand, x);
@@ -631,6 +758,7 @@ static bool end(struct dr_hand *hand, struct dr_xfer *x)
 		dr_xfer_give_up(hand, x, DR_SRC, "read", -ECANCELED);
 		return true;
 	}
+	dr_lane_enter(&hand->lane, DR_LANE_READ, 1);
 	int rc = dr_source_check(x->src, &x->seen, &now);
 	if (rc == 0 && x->changed)
 		rc = -EAGAIN;
@@ -669,8 +797,10 @@ static int prepare(struct dr_hand *hand, struct dr_xfer *x, enum dr_side *ret_si
 {
 	struct dr_dirs *dirs = &hand->run->dirs;
 	int rc = 0;
+	dr_lane_enter(&hand->lane, DR_LANE_SRC_META, 0);
 	if (!x->feed)
 		rc = x->item.src_fd = dr_dir_pin(dirs, x->item.dir, DR_SRC);
+	dr_lane_enter(&hand->lane, DR_LANE_DST_META, 0);
 	if (rc >= 0)
 		rc = x->item.dst_fd = dr_dir_pin(dirs, x->item.dir, DR_DST);
 	return rc < 0 ? rc : dr_xfer_open(hand, x, ret_side, ret_operation);

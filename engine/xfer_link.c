@@ -26,6 +26,7 @@
 
 #include "base/fs.h"
 #include "engine/gather.h"
+#include "engine/pace.h"
 #include "engine/xfer.h"
 
 /* Workers at one file, at most, and how much one should find to do. */
@@ -496,7 +497,7 @@ static void pay(struct dr_hand *hand, struct dr_link_feed *f, uint64_t len)
 	f->paid -= paid;
 	pthread_mutex_unlock(&f->x->lock);
 	if (len > paid)
-		dr_rate_take(&hand->run->rate, (size_t)(len - paid), hand->run->stop);
+		dr_pace(&hand->lane, &hand->run->rate, (size_t)(len - paid), hand->run->stop);
 }
 
 /* What will surely come is paid for before it is on its way. Nobody else is at it. */
@@ -505,11 +506,13 @@ static void pay_ahead(struct dr_hand *hand, struct dr_link_feed *f)
 	uint64_t size = f->x->seen.size_bytes, first = size < f->window ? size : f->window;
 	f->paid = f->old_bytes ? 0 : first;
 	if (f->paid)
-		dr_rate_take(&hand->run->rate, (size_t)f->paid, hand->run->stop);
+		dr_pace(&hand->lane, &hand->run->rate, (size_t)f->paid, hand->run->stop);
 }
 
 static int write_data(struct dr_hand *hand, struct dr_xfer *x, uint64_t offset, const void *data, size_t len)
 {
+	dr_lane_enter(&hand->lane, DR_LANE_WRITE, 1);
+	dr_lane_bytes(&hand->lane, DR_LANE_WRITE, len);
 	int rc = x->way == DR_WAY_STAGED ? dr_redo_add(&x->redo, offset, data, len)
 					 : dr_fs_pwrite_all(x->dst, data, len, offset);
 	if (rc == 0)
@@ -517,8 +520,11 @@ static int write_data(struct dr_hand *hand, struct dr_xfer *x, uint64_t offset, 
 	return rc;
 }
 
-static void hash_data(struct dr_link_feed *f, uint64_t offset, const void *data, size_t len)
+static void hash_data(struct dr_hand *hand, struct dr_link_feed *f, uint64_t offset, const void *data,
+		      size_t len)
 {
+	if (len >= DR_LANE_LARGE_BYTES)
+		dr_lane_enter(&hand->lane, DR_LANE_HASH, 1);
 	int rc = dr_gather_data(&f->gather, offset, data, len);
 	if (rc == -ENOBUFS)
 		spoil_feed(f, false);
@@ -550,6 +556,7 @@ static int copy_old(struct dr_hand *hand, struct dr_link_feed *f, const struct o
 {
 	struct dr_xfer *x = f->x;
 	bool stays = op->offset == op->old_offset && in_place(x);
+	dr_lane_leave(&hand->lane);
 	struct dr_block *block = dr_blocks_take(&hand->run->blocks, true);
 	int rc = block ? 0 : -ENOMEM;
 	for (uint64_t at = 0;
@@ -557,6 +564,7 @@ static int copy_old(struct dr_hand *hand, struct dr_link_feed *f, const struct o
 		/* Up to a border, so that blocks pass whole. */
 		uint64_t most = DR_PIECE_BYTES - (op->offset + at) % DR_PIECE_BYTES, left = op->len - at;
 		size_t len = (size_t)(left < most ? left : most);
+		dr_lane_enter(&hand->lane, DR_LANE_WRITE, 1);
 		ssize_t n = dr_fs_pread_all(old_fd(x), block->data, len, op->old_offset + at);
 		if (n < 0 || (size_t)n < len) {
 			spoil_feed(f, false); /* it can do without */
@@ -565,7 +573,7 @@ static int copy_old(struct dr_hand *hand, struct dr_link_feed *f, const struct o
 		DR_ADD(&hand->tally, bytes_read, len);
 		if (!stays)
 			rc = write_data(hand, x, op->offset + at, block->data, len);
-		hash_data(f, op->offset + at, block->data, len);
+		hash_data(hand, f, op->offset + at, block->data, len);
 		if (stays)
 			DR_ADD(&hand->tally, bytes_matched, len);
 		atomic_fetch_add_explicit(&x->done_bytes, len, memory_order_relaxed);
@@ -583,6 +591,7 @@ static void carry_out(struct dr_hand *hand, struct dr_link_feed *f, const struct
 	if (op->type == DR_MSG_COPY) {
 		rc = copy_old(hand, f, op);
 	} else if (op->type == DR_MSG_ZERO) {
+		dr_lane_enter(&hand->lane, DR_LANE_WRITE, 1);
 		rc = write_zeros(x, op->offset, op->len);
 		if (dr_gather_zeros(&f->gather, op->offset, op->len) < 0)
 			spoil_feed(f, false);
@@ -591,9 +600,10 @@ static void carry_out(struct dr_hand *hand, struct dr_link_feed *f, const struct
 		pay(hand, f, op->len);
 		DR_ADD(&hand->tally, bytes_read, op->len);
 		rc = write_data(hand, x, op->offset, op->data, (size_t)op->len);
-		hash_data(f, op->offset, op->data, (size_t)op->len);
+		hash_data(hand, f, op->offset, op->data, (size_t)op->len);
 		atomic_fetch_add_explicit(&x->done_bytes, op->len, memory_order_relaxed);
 	}
+	dr_lane_leave(&hand->lane); /* what is said next may have to wait */
 	dr_note_space(hand->run, rc);
 	if (rc < 0)
 		fail_feed(f, DR_DST, "write", rc);
@@ -669,6 +679,7 @@ static int say_signature(struct dr_hand *hand, struct dr_link_feed *f, uint64_t 
 {
 	const struct dr_index_file *known = &f->x->delta.known;
 	bool weak = moved_allowed(f->x);
+	dr_lane_leave(&hand->lane);
 	uint8_t *strong_bytes = (uint8_t *)hand->buf, *weak_bytes = strong_bytes + SIGNATURE_BLOCKS * 8;
 	for (uint64_t i = 0; i < n; i++) {
 		uint64_t s = htole64(known->strong[first + i]);
@@ -690,9 +701,12 @@ static int say_signature(struct dr_hand *hand, struct dr_link_feed *f, uint64_t 
 static void hash_old(struct dr_hand *hand, struct dr_link_feed *f, uint64_t at, char *buf, size_t len)
 {
 	struct dr_page_digest pages[DR_PIECE_PAGES];
+	dr_lane_enter(&hand->lane, DR_LANE_WRITE, 1);
 	ssize_t n = dr_fs_pread_all(old_fd(f->x), buf, len, at);
 	if (n < 0 || (size_t)n < len)
 		return;
+	if (len >= DR_LANE_LARGE_BYTES)
+		dr_lane_enter(&hand->lane, DR_LANE_HASH, 1);
 	DR_ADD(&hand->tally, bytes_read, len);
 	dr_digest_pages(at, buf, len, pages);
 	dr_delta_hash(&f->x->delta.known, at, buf, len, pages);
@@ -701,6 +715,7 @@ static void hash_old(struct dr_hand *hand, struct dr_link_feed *f, uint64_t at, 
 /* As much as one message holds, from block `first` on. */
 static int read_old(struct dr_hand *hand, struct dr_link_feed *f, uint64_t first, uint64_t n)
 {
+	dr_lane_leave(&hand->lane);
 	struct dr_block *block = dr_blocks_take(&hand->run->blocks, true);
 	if (!block)
 		return -ENOMEM;
@@ -762,6 +777,7 @@ void dr_xfer_link_read(struct dr_hand *hand, struct dr_xfer *x)
 		fail_feed(f, DR_DST, "read", rc);
 	} else {
 		pay_ahead(hand, f);
+		dr_lane_leave(&hand->lane);
 		rc = say_read(f);
 		if (rc == 0)
 			rc = say_signatures(hand, f, read);
@@ -811,6 +827,7 @@ static void look_again(struct dr_hand *hand, struct dr_xfer *x)
 	struct dr_meta now;
 	uint64_t origin;
 	const char *path = dr_dir_path(x->item.dir, x->name, &hand->path);
+	dr_lane_leave(&hand->lane);
 	int rc = dr_far_stat(x->feed->far, path, &now, &origin);
 	if (rc < 0)
 		dr_xfer_give_up(hand, x, DR_SRC, "stat", rc == -ENOTCONN ? -ECANCELED : rc);

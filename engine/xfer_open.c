@@ -44,6 +44,7 @@ static void set_seen(struct dr_hand *hand, struct dr_xfer *x, const struct dr_me
 static int open_in_place(struct dr_hand *hand, struct dr_xfer *x)
 {
 	struct dr_meta now;
+	dr_lane_enter(&hand->lane, DR_LANE_DST_META, 2);
 	int rc = dr_begin_change(hand, x->item.dir);
 	if (rc < 0)
 		return rc;
@@ -148,6 +149,7 @@ int dr_xfer_write_zeros(int fd, uint64_t offset, uint64_t len_bytes)
 static int open_source(struct dr_hand *hand, struct dr_xfer *x)
 {
 	struct dr_meta now;
+	dr_lane_enter(&hand->lane, DR_LANE_READ, 2);
 	x->src = dr_source_open(hand, x->item.src_fd, x->name, &x->seen);
 	int rc = x->src < 0 ? x->src : dr_fs_stat(x->src, "", &now);
 	if (rc == 0 && !dr_is_file(&now))
@@ -309,6 +311,7 @@ static int open_both(struct dr_hand *hand, struct dr_xfer *x, enum dr_side *ret_
 	x->method = x->feed ? DR_BY_LINK : by_server ? DR_BY_SERVER : DR_BY_BLOCKS;
 	*ret_side = DR_DST;
 	*ret_operation = x->way == DR_WAY_INPLACE ? "open" : "create";
+	dr_lane_enter(&hand->lane, DR_LANE_DST_META, 0);
 	rc = x->feed ? open_far(hand, x) : open_destination(hand, x);
 	if (x->way == DR_WAY_STAGED && (rc == -ETXTBSY || rc == -EACCES || rc == -EPERM))
 		rc = open_new_after_all(hand, x);
@@ -324,6 +327,7 @@ int dr_xfer_open(struct dr_hand *hand, struct dr_xfer *x, enum dr_side *ret_side
 		return rc;
 	x->sparse = x->sparse && x->way == DR_WAY_NEW;
 	*ret_operation = "allocate";
+	dr_lane_enter(&hand->lane, DR_LANE_DST_META, 1);
 	rc = preallocate(x);
 	dr_note_space(hand->run, rc);
 	if (rc < 0 || x->feed)
@@ -342,6 +346,7 @@ static int go_on_with_part(struct dr_xfer *x)
 
 int dr_xfer_open_again(struct dr_hand *hand, struct dr_xfer *x, const struct dr_meta *now)
 {
+	dr_lane_enter(&hand->lane, DR_LANE_DST_META, 1);
 	set_seen(hand, x, now);
 	switch (x->way) {
 	case DR_WAY_NEW:
@@ -369,6 +374,7 @@ int dr_xfer_open_plain(struct dr_hand *hand, struct dr_xfer *x)
 	dr_delta_finish(&x->delta);
 	if (x->way == DR_WAY_INPLACE)
 		return 0;
+	dr_lane_enter(&hand->lane, DR_LANE_DST_META, 1);
 	if (x->way == DR_WAY_STAGED)
 		return open_new_after_all(hand, x);
 	x->way = DR_WAY_NEW;

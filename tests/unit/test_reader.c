@@ -320,6 +320,48 @@ Test(reader, keeps_to_the_rate)
 	file_done(&f);
 }
 
+/* ---- lanes ------------------------------------------------------------------------------- */
+
+/* Reads a file as one who has so much room to read and hash in; finds it right. */
+static void read_in_lanes(uint64_t size, unsigned room, struct dr_lane_sums sums[DR_LANE_COUNT])
+{
+	struct dr_lanes lanes;
+	struct dr_lane_user user;
+	struct file f = plain_file(size);
+	struct dr_read_wish wish = wish_for(&f);
+	dr_lanes_init(&lanes);
+	dr_lanes_limit(&lanes, DR_LANE_READ, room);
+	dr_lanes_limit(&lanes, DR_LANE_HASH, room);
+	dr_lane_user_init(&user, &lanes);
+	/* As if the caller had opened the file. */
+	dr_lane_enter(&user, DR_LANE_READ, 1);
+	wish.user = &user;
+	wish.lane = DR_LANE_READ;
+	expect_right(&f, &wish);
+	cr_expect_eq(user.now, -1, "it is in no lane any more");
+	memset(sums, 0, DR_LANE_COUNT * sizeof *sums);
+	dr_lane_user_add(&user, dr_now_ns(), sums);
+	dr_lanes_finish(&lanes);
+	file_done(&f);
+}
+
+Test(reader, reads_and_hashes_count_in_their_lanes)
+{
+	struct dr_lane_sums sums[DR_LANE_COUNT];
+	read_in_lanes(9 * MIB + 8191, DR_LANE_NO_LIMIT, sums);
+	cr_expect_eq(sums[DR_LANE_READ].steps, 11, "the caller's own, and 10 pieces");
+	cr_expect_eq(sums[DR_LANE_READ].bytes, 9 * MIB + 8191);
+	cr_expect_eq(sums[DR_LANE_HASH].steps, 9, "the last piece is a small one");
+	cr_expect_eq(sums[DR_LANE_WRITE].steps, 0);
+}
+
+Test(reader, room_for_one_at_a_time_is_enough)
+{
+	struct dr_lane_sums sums[DR_LANE_COUNT];
+	for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++)
+		read_in_lanes(sizes[i], 1, sums);
+}
+
 /* ---- holes ----------------------------------------------------------------------------- */
 
 static void try_sparse(uint64_t size, const uint64_t (*runs)[2], uint64_t most_read)
