@@ -6,7 +6,7 @@
  *                                                                └─── RULE... SCAN ─► SCANNING ◄─ SUMMARY ─┘
  *     S  NEW ─ OPEN ─► (not asked for more yet) ─ OPENED, JOIN ─► ASKING ...
  *
- * A pull needs nothing more after JOIN: both are SYNCING then. Whatever comes out of turn, or from
+ * A pull needs nothing more after JOIN: both are SYNCING then; or PROBING, after a probe's. Whatever comes out of turn, or from
  * a side that has not the role for it, ends the session.
  */
 #include "engine/remote.h"
@@ -128,7 +128,7 @@ int dr_remote_why(struct dr_remote *r, struct dr_err *err)
 static unsigned roles(const struct dr_remote *r)
 {
 	unsigned role = r->client ? DR_ROLE_SERVER : DR_ROLE_CLIENT;
-	if (r->phase != DR_REMOTE_SYNCING)
+	if (r->phase != DR_REMOTE_SYNCING && r->phase != DR_REMOTE_PROBING)
 		return role;
 	return role | (r->client == (r->kind == DR_OPEN_PULL) ? DR_ROLE_SENDER : DR_ROLE_RECEIVER);
 }
@@ -163,6 +163,9 @@ static bool in_turn(const struct dr_remote *r, unsigned type)
 	case DR_MSG_PROGRESS:
 	case DR_MSG_SUMMARY:
 		return pushing || r->phase == DR_REMOTE_SCANNING;
+	case DR_MSG_DATA:
+	case DR_MSG_GRANT:
+		return r->phase == DR_REMOTE_PROBING || r->far || r->sender;
 	default:
 		return r->far || r->sender;
 	}
@@ -258,6 +261,8 @@ static int take(struct dr_remote *r, const struct dr_received *message, struct d
 	if (rc < 0)
 		return dr_err_set(err, -EPROTO, "the other side's %s message is malformed: %s",
 				  dr_message_name(message->type), field);
+	if (message->type == DR_MSG_DATA || message->type == DR_MSG_GRANT)
+		return dr_remote_take_probe(r, message->type, &m, err);
 	rc = message->type == DR_MSG_STOP    ? take_stop(&m.stop)
 	     : message->type == DR_MSG_SHOWN ? take_shown(r, &m.shown)
 					     : take_fatal(r, &m.fatal);
@@ -279,7 +284,8 @@ static int deliver(struct dr_remote *r, const struct dr_received *message, struc
 	pthread_mutex_lock(&r->lock);
 	bool late = r->phase == DR_REMOTE_ENDED || r->over;
 	bool allowed = (dr_message_roles(type) & roles(r)) && in_turn(r, type);
-	bool direct = !late && allowed && type >= DR_MSG_BEGIN;
+	bool probing = r->phase == DR_REMOTE_PROBING && type >= DR_MSG_BEGIN;
+	bool direct = !late && allowed && type >= DR_MSG_BEGIN && !probing;
 	struct dr_far *far = r->far;
 	struct dr_sender *sender = r->sender;
 	r->busy += direct;
@@ -293,7 +299,7 @@ static int deliver(struct dr_remote *r, const struct dr_received *message, struc
 		leave(r);
 		return rc;
 	}
-	if (type == DR_MSG_STOP || type == DR_MSG_SHOWN || type == DR_MSG_FATAL)
+	if (probing || type == DR_MSG_STOP || type == DR_MSG_SHOWN || type == DR_MSG_FATAL)
 		return take(r, message, err);
 	return into_inbox(r, message, err);
 }

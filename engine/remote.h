@@ -64,6 +64,16 @@ int dr_remote_scan(struct dr_remote *remote, const struct dr_scan_options *optio
 		   const struct dr_remote_rules *rules, const struct dr_observer *observer,
 		   struct dr_scan_summary *ret_summary, struct dr_err *err);
 
+/*
+ * Measures the way to the other side with bytes that mean nothing, for about time_s and a moment; once in a session of
+ * kind PROBE. 0, or -errno with words: -EINTR dr_sync_stop() was called.
+ */
+struct dr_remote_probe {
+	double bytes_per_s; /* from here to there */
+	double rtt_ms;      /* there and back, with nothing else on the way: median of several */
+};
+int dr_remote_probe(struct dr_remote *remote, double time_s, struct dr_remote_probe *ret, struct dr_err *err);
+
 /* ---- server --------------------------------------------------------------------------- */
 
 /* What a client may have. */
@@ -82,7 +92,7 @@ struct dr_remote_host {
 	/* For a log. May be NULL. */
 	void (*begun)(void *context, const struct dr_msg_open *open, const char *path);
 	bool paths; /* it may name files, such as the index of the destination, and any number of jobs */
-	unsigned most_jobs;           /* 0: what would be chosen; with paths: any */
+	unsigned most_jobs;           /* 0: what a run finds may go as far; with paths: any */
 	uint64_t bwlimit_bytes_per_s; /* 0: none */
 };
 /*

@@ -3,7 +3,8 @@
  * The server's side of a conversation:
  *
  *     OPEN ─► may it? ─► ways to join ─► confined ─► OPENED, JOIN ─► RULE ... SYNC or SCAN ─► the work ─► SUMMARY
- *                                                           └─────── a pull: the sender, until goodbye
+ *                                                           ├─────── a pull: the sender, until goodbye
+ *                                                           └─────── a probe: answers, until goodbye
  *
  * What the client says beyond OPEN is read when the process has given up all that it does
  * not need.
@@ -52,10 +53,10 @@ unsigned dr_remote_jobs(const struct dr_remote_host *host, unsigned asked, const
 	struct dr_report report;
 	struct dr_jobs chosen;
 	dr_report_init(&report, &nobody);
-	dr_jobs_choose(&chosen, 0, is_remote(path), &report);
+	dr_jobs_choose(&chosen, 0, 0, is_remote(path), &report);
 	dr_report_finish(&report);
-	unsigned wanted = asked ? asked : chosen.workers;
-	unsigned most = host->most_jobs ? host->most_jobs : host->paths ? DR_JOBS_MOST : chosen.workers;
+	unsigned wanted = asked ? asked : chosen.most;
+	unsigned most = host->most_jobs ? host->most_jobs : host->paths ? DR_JOBS_MOST : chosen.most;
 	if (wanted > most)
 		return most;
 	return asked; /* 0 stays a choice of who knows more */
@@ -105,7 +106,9 @@ static int say_opened(struct serving *s, const struct dr_msg_join *join, struct 
 	    .root = s->path,
 	    .host = here.nodename,
 	};
-	dr_remote_set_phase(s->remote, s->open.kind == DR_OPEN_PULL ? DR_REMOTE_SYNCING : DR_REMOTE_ASKING);
+	dr_remote_set_phase(s->remote, s->open.kind == DR_OPEN_PULL    ? DR_REMOTE_SYNCING
+				       : s->open.kind == DR_OPEN_PROBE ? DR_REMOTE_PROBING
+								       : DR_REMOTE_ASKING);
 	int rc = dr_remote_say(s->remote, DR_MSG_OPENED, &opened, err);
 	return rc < 0 ? rc : dr_remote_say(s->remote, DR_MSG_JOIN, join, err);
 }
@@ -258,6 +261,15 @@ static int serve_push(struct serving *s, struct dr_summary *ret_summary, struct 
 	return rc;
 }
 
+/* ---- probe ---------------------------------------------------------------------------------------- */
+
+static int serve_probe(struct serving *s, struct dr_summary *ret_summary, struct dr_err *err)
+{
+	int rc = dr_remote_serve_probe(s->remote, err);
+	ret_summary->outcome = rc < 0 ? DR_OUTCOME_FATAL : DR_OUTCOME_EQUAL;
+	return rc;
+}
+
 /* ---- all of it ------------------------------------------------------------------------------------- */
 
 static int serve(struct serving *s, struct dr_summary *ret_summary, struct dr_err *err)
@@ -270,6 +282,8 @@ static int serve(struct serving *s, struct dr_summary *ret_summary, struct dr_er
 		return serve_pull(s, &join, ret_summary, err);
 	if (rc == 0)
 		rc = say_opened(s, &join, err);
+	if (rc == 0 && s->open.kind == DR_OPEN_PROBE)
+		return serve_probe(s, ret_summary, err);
 	if (rc == 0)
 		rc = hear_wish(s, err);
 	if (rc < 0)

@@ -8,6 +8,7 @@
  *   remote_options.c  options and rules as messages, and back
  *   remote_tell.c     what a run tells as messages, and back
  *   remote_scan.c     a manifest of the other side's tree: made, sent, kept
+ *   remote_probe.c    how fast the way between them is
  *
  * Requests and answers of a sync go straight to the sender or to far.h. Everything else is
  * copied into the inbox, which is bounded, and dealt with by the thread that called.
@@ -35,6 +36,7 @@ enum dr_remote_phase {
 	DR_REMOTE_ASKING,   /* the server waits for RULE..., SYNC or SCAN; the client prepares them */
 	DR_REMOTE_SYNCING,  /* one side sends, the other receives */
 	DR_REMOTE_SCANNING, /* the server makes a manifest, and sends it */
+	DR_REMOTE_PROBING,  /* the client sends nothing of meaning, and the server says how much has come */
 	DR_REMOTE_ENDED,    /* what still comes is late, and dropped */
 };
 
@@ -61,6 +63,7 @@ struct dr_remote {
 	uint64_t waiting_bytes; /* bodies in the inbox */
 	unsigned n_rules;       /* that have come */
 	uint64_t told, shown;   /* server: see SHOWN */
+	uint64_t arrived;       /* client, PROBING: bytes that the server has answered */
 	bool over;              /* no message comes any more */
 	int error;              /* why: -errno with words; 0: the other side said goodbye */
 	char words[512];
@@ -134,6 +137,14 @@ int dr_remote_listen(struct dr_remote *remote, struct dr_remote_listener *listen
 unsigned dr_remote_jobs(const struct dr_remote_host *host, unsigned asked, const char *path);
 /* The lesser one, where 0 is none. */
 uint64_t dr_remote_bwlimit(const struct dr_remote_host *host, uint64_t asked);
+
+/* ---- remote_probe.c --------------------------------------------------------------------- */
+
+/* DATA or GRANT of a probe. On a thread of the session: does not block. 0, or -errno with words. */
+int dr_remote_take_probe(struct dr_remote *remote, unsigned type, const union dr_message *m,
+			 struct dr_err *err);
+/* Server: until the client has measured enough. 0 or -errno with words. */
+int dr_remote_serve_probe(struct dr_remote *remote, struct dr_err *err);
 
 /* ---- remote_options.c ------------------------------------------------------------------- */
 

@@ -108,8 +108,22 @@ static void add_progress(struct dr_progress *to, const struct dr_progress *from)
 	to->walk_complete &= from->walk_complete;
 	to->jobs += from->jobs;
 	to->jobs_busy += from->jobs_busy;
+	if (from->tuning.known) /* of this side's */
+		to->tuning = from->tuning;
 	for (unsigned i = 0; i < from->n_large && i < most && to->n_large < most; i++)
 		to->large[to->n_large++] = from->large[i];
+}
+
+/* Of this side's run: the other one's stay there. */
+static void tell_tuning(void *context, const struct dr_tuning_decision *decision)
+{
+	const struct run *run = context;
+	struct dr_turns *turns = &run->all->turns;
+
+	pthread_mutex_lock(&turns->lock);
+	if (turns->observer->tuning)
+		turns->observer->tuning(turns->observer->context, decision);
+	pthread_mutex_unlock(&turns->lock);
 }
 
 /* The sum of both, as often as one of them ticks. */
@@ -142,6 +156,7 @@ static void observe(struct run *run)
 	    .tick_ms = to->tick ? to->tick_ms : 0,
 	    .failure = tell_failure,
 	    .note = tell_note,
+	    .tuning = tell_tuning,
 	    .tick = tell_tick,
 	};
 }

@@ -133,6 +133,13 @@ static void turn_note(void *context, enum dr_note_level level, const char *text)
 	TURN(turns, note, level, text);
 }
 
+static void turn_tuning(void *context, const struct dr_tuning_decision *decision)
+{
+	struct dr_turns *turns = context;
+
+	TURN(turns, tuning, decision);
+}
+
 static void turn_tick(void *context, const struct dr_progress *progress)
 {
 	struct dr_turns *turns = context;
@@ -153,6 +160,7 @@ void dr_turns_observe(struct dr_turns *turns, struct dr_observer *ret)
 	    .failure = turn_failure,
 	    .finding = turn_finding,
 	    .note = turn_note,
+	    .tuning = turn_tuning,
 	    .tick = turn_tick,
 	};
 }

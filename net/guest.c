@@ -297,6 +297,8 @@ static int allow(void *context, enum dr_open_kind kind, const char *wanted, char
 		 struct dr_err *err)
 {
 	struct session *s = context;
+	if (kind == DR_OPEN_PROBE)
+		return dr_err_set(err, -EPERM, "a daemon answers no probes");
 	const char *name = wanted + strspn(wanted, "/");
 	const struct dr_config_root *root = dr_config_root(s->guest->config, name, strcspn(name, "/"));
 	if (!root || !dr_config_allows(root, s->who))

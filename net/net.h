@@ -71,6 +71,24 @@ int dr_net_scan(const struct dr_net_options *net, const struct dr_scan_options *
 		const struct dr_observer *observer, struct dr_scan_summary *ret_summary,
 		struct dr_net_traffic *ret_traffic, struct dr_err *err);
 
+/* The way to a host, as it was measured. */
+struct dr_net_measured {
+	double bytes_per_s; /* from here to there, uncompressed */
+	double rtt_ms;      /* there and back */
+	int signal;         /* dr_sync_stop() was called; 0 */
+	struct dr_net_traffic traffic;
+};
+
+/* Can it be: "host" or "user@host", and no option that has no meaning for it? 0, or -EINVAL with words. */
+int dr_net_measure_check(const struct dr_net_options *net, const char *host, struct dr_err *err);
+
+/*
+ * Measures the way to a host that ssh reaches, for about time_s once the session is there; drover has to be there too.
+ * net->compress does not matter. Blocks, but for dr_sync_stop(). observer (may be NULL) is told notes. 0 or -errno with words.
+ */
+int dr_net_measure(const struct dr_net_options *net, const char *host, double time_s,
+		   const struct dr_observer *observer, struct dr_net_measured *ret, struct dr_err *err);
+
 /*
  * The other end of ssh: a session on standard input and output, with all that the user may do. -errno without words: the
  * client has them.

@@ -108,7 +108,7 @@ static void visit_open(struct dr_codec *c, struct dr_msg_open *m)
 		return;
 	}
 	WITHIN(text, program, SHORT_MOST);
-	WITHIN(enum, kind, DR_OPEN_PULL, DR_OPEN_SCAN);
+	WITHIN(enum, kind, DR_OPEN_PULL, DR_OPEN_PROBE);
 	WITHIN(text, root, DR_TEXT_MOST);
 	WITHIN(text, client, DR_TEXT_MOST);
 	WITHIN(enum, compress, 0, ZSTD_LEVEL_MOST + 1);

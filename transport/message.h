@@ -99,9 +99,12 @@ enum dr_message_type {
 
 /* ---- the beginning: client and server ---------------------------------------------- */
 
-enum dr_open_kind { DR_OPEN_PULL = 1, DR_OPEN_PUSH = 2, DR_OPEN_SCAN = 3 };
+enum dr_open_kind { DR_OPEN_PULL = 1, DR_OPEN_PUSH = 2, DR_OPEN_SCAN = 3, DR_OPEN_PROBE = 4 };
 
-/* The first message. PULL: the server sends; PUSH: it receives (SYNC follows); SCAN: it makes a manifest (SCAN follows). */
+/*
+ * The first message. PULL: the server sends; PUSH: it receives (SYNC follows); SCAN: it makes a manifest (SCAN follows);
+ * PROBE: it throws away what DATA brings, and answers each with a GRANT of as many bytes.
+ */
 struct dr_msg_open {
 	uint32_t version;     /* DR_PROTOCOL_VERSION; the server refuses others with FATAL */
 	const char *program;  /* "drover 0.1.0" */

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 
 HELLO = b"drover 0.1.0 protocol 1\n"
 GREETING = b"drover1\n" + bytes(16)
-PULL, PUSH, SCAN = 1, 2, 3
+PULL, PUSH, SCAN, PROBE = 1, 2, 3, 4
 PAYLOAD_MOST = 1114112
 DATA_MOST = 1 << 20
 FLAG_ZSTD, FLAG_LAST = 1, 2

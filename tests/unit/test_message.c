@@ -402,6 +402,7 @@ Test(message, any_other_byte_is_refused_or_has_one_meaning)
 
 static const struct golden wrong[] = {
     GOLDEN(OPEN, open, "kind", .version = 1),
+    GOLDEN(OPEN, open, "unknown kind", .version = 1, .kind = DR_OPEN_PROBE + 1),
     GOLDEN(OPEN, open, "level", .version = 1, .kind = DR_OPEN_PULL, .compress = 24),
     GOLDEN(FATAL, fatal, "positive error", .error = 1),
     GOLDEN(FATAL, fatal, "error", .error = -4096),

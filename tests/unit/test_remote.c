@@ -517,6 +517,29 @@ Test(remote, a_push_is_no_scan)
 	assert_refused(true, DR_MSG_SCAN, &(struct dr_msg_scan){.hash = 1});
 }
 
+Test(remote, a_push_is_no_probe)
+{
+	static const uint8_t byte;
+	struct dr_msg_data data = {.request = 1, .bytes = {&byte, 1}};
+	assert_refused(true, DR_MSG_DATA, &data);
+}
+
+Test(remote, a_probe_is_nothing_else)
+{
+	struct stranger s;
+	struct server server;
+	struct dr_msg_open open = good_open;
+	char words[600];
+	open.kind = DR_OPEN_PROBE;
+	begin_stranger(&s, &server, &open_host);
+	say(&s, DR_MSG_OPEN, &open);
+	await_message(&s, DR_MSG_JOIN);
+	say(&s, DR_MSG_TOTALS, &(struct dr_msg_totals){.dirs = 1});
+	await_message(&s, DR_MSG_FATAL);
+	cr_expect_eq(end_stranger(&s, &server, words), -EPROTO, "%s", words);
+	cr_expect(strstr(words, "TOTALS"), "%s", words);
+}
+
 Test(remote, rules_without_end_are_refused)
 {
 	struct stranger s;
@@ -978,6 +1001,41 @@ Test(remote, a_server_that_is_stopped_tells_who_pulls)
 	cr_assert_eq(rc, -ECANCELED, "%d %s", rc, t.err.text);
 	cr_assert(strstr(t.err.text, "the other side: stopped by a signal"), "%s", t.err.text);
 	cr_assert_lt(end_talk(&t), 0);
+}
+
+/* ---- probes --------------------------------------------------------------------------------------------------- */
+
+Test(remote, a_probe_measures_the_way)
+{
+	struct talk t;
+	struct dr_remote_probe probe;
+	cr_assert_eq(begin_talk(&t, &open_host, DR_OPEN_PROBE, "."), 0, "%s", t.err.text);
+	cr_assert_eq(dr_remote_probe(t.client.remote, 0.5, &probe, &t.err), 0, "%s", t.err.text);
+	cr_expect_gt(probe.bytes_per_s, 0);
+	cr_expect_gt(probe.rtt_ms, 0);
+	cr_assert_eq(end_talk(&t), 0, "%s", t.words);
+}
+
+Test(remote, a_signal_stops_a_probe)
+{
+	struct talk t;
+	struct dr_remote_probe probe;
+	cr_assert_eq(begin_talk(&t, &open_host, DR_OPEN_PROBE, "."), 0, "%s", t.err.text);
+	dr_sync_stop(SIGINT);
+	cr_assert_eq(dr_remote_probe(t.client.remote, 3600, &probe, &t.err), -EINTR);
+	atomic_store(dr_jobs_stop(), 0);
+	cr_expect_eq(end_talk(&t), -EINTR, "%s", t.words);
+}
+
+Test(remote, a_server_that_dies_ends_the_probe)
+{
+	struct talk t;
+	struct dr_remote_probe probe;
+	cr_assert_eq(begin_talk(&t, &open_host, DR_OPEN_PROBE, "."), 0, "%s", t.err.text);
+	cr_assert_eq(kill(t.server.pid, SIGKILL), 0);
+	cr_assert_lt(dr_remote_probe(t.client.remote, 3600, &probe, &t.err), 0);
+	finish_end(&t.client);
+	cr_assert_eq(waitpid(t.server.pid, NULL, 0), t.server.pid);
 }
 
 struct killer {
