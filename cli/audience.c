@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "cli/audience.h"
 
+#include <errno.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -37,19 +38,28 @@ static void tell_note(void *context, enum dr_note_level level, const char *text)
 		audience->uis[i]->ops->note(audience->uis[i], level, text);
 }
 
+static void tell_tuning(void *context, const struct dr_tuning_decision *decision)
+{
+	const struct dr_audience *audience = context;
+
+	for (unsigned i = 0; i < audience->n; i++)
+		audience->uis[i]->ops->tuning(audience->uis[i], decision);
+}
+
 static void tell_tick(void *context, const struct dr_progress *progress)
 {
 	const struct dr_audience *audience = context;
 
 	for (unsigned i = 0; i < audience->n; i++)
 		audience->uis[i]->ops->tick(audience->uis[i], progress);
+	dr_control_progress(audience->control, progress);
 }
 
 int dr_audience_init(struct dr_audience *audience, const struct dr_group_show *show, struct dr_err *err)
 {
 	int r;
 
-	*audience = (struct dr_audience){0};
+	*audience = (struct dr_audience){.settings = &show->ui};
 	/* The log first: it can fail, and then nothing must have been said yet. */
 	if (show->log_path) {
 		r = dr_ui_log_create(&audience->uis[audience->n], &show->ui, show->log_path, err);
@@ -64,8 +74,26 @@ int dr_audience_init(struct dr_audience *audience, const struct dr_group_show *s
 	return 0;
 }
 
+int dr_audience_admit(struct dr_audience *audience, struct dr_err *err)
+{
+	struct dr_err reason = {0};
+	char words[sizeof reason.text + 64];
+	int r = dr_control_start(&audience->control, audience->settings, &reason);
+
+	if (r == -EEXIST) {
+		*err = reason;
+		return r;
+	}
+	if (r < 0) {
+		snprintf(words, sizeof words, "drover ctl cannot reach this run: %s", reason.text);
+		tell_note(audience, audience->settings->job ? DR_NOTE_WARNING : DR_NOTE_INFO, words);
+	}
+	return 0;
+}
+
 void dr_audience_finish(struct dr_audience *audience)
 {
+	dr_control_stop(audience->control);
 	for (unsigned i = 0; i < audience->n; i++)
 		audience->uis[i]->ops->destroy(audience->uis[i]);
 }
@@ -78,6 +106,7 @@ void dr_audience_observe(struct dr_audience *audience, struct dr_observer *ret)
 	    .failure = tell_failure,
 	    .finding = tell_finding,
 	    .note = tell_note,
+	    .tuning = tell_tuning,
 	    .tick = tell_tick,
 	};
 	for (unsigned i = 0; i < audience->n; i++) {
@@ -125,6 +154,9 @@ int dr_audience_conclude(struct dr_audience *audience, int run_result, const str
 	};
 	int exit_code = result.exit_code;
 
+	/* Who is told that it is over does not find it any more. */
+	dr_control_stop(audience->control);
+	audience->control = NULL;
 	for (unsigned i = 0; i < audience->n; i++) {
 		int r = audience->uis[i]->ops->finish(audience->uis[i], &result);
 		if (r == 0)

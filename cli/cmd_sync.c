@@ -199,7 +199,8 @@ static int check(const struct request *request, struct dr_err *err)
 		return dr_err_set(err, -EINVAL, "--checksum and --size-only exclude each other");
 	if (request->sync.manifest && request->sync.no_manifest)
 		return dr_err_set(err, -EINVAL, "--manifest and --no-manifest exclude each other");
-	return dr_group_show_check(&request->show, err);
+	int r = dr_group_load_check(&request->load, err);
+	return r < 0 ? r : dr_group_show_check(&request->show, err);
 }
 
 /* What goes with which side being where. */
@@ -227,6 +228,8 @@ static int parse(struct request *request, int argc, char **argv, struct dr_err *
 				  argc - first < 2 ? "too few arguments" : "too many arguments");
 	if (!*argv[first] || !*argv[first + 1])
 		return dr_err_set(err, -EINVAL, "SRC and DST must not be empty");
+	request->show.ui.explain_tuning = request->load.explain_tuning;
+	request->show.ui.job = request->load.job;
 	sync->src = argv[first];
 	sync->dst = argv[first + 1];
 	r = check(request, err);
@@ -239,6 +242,7 @@ static int parse(struct request *request, int argc, char **argv, struct dr_err *
 	sync->jobs = request->load.jobs;
 	sync->io = request->load.io;
 	sync->bwlimit_bytes_per_s = request->load.bwlimit_bytes_per_s;
+	sync->tune = dr_group_load_tune(&request->load);
 	sync->idmap = request->idmap;
 	request->show.ui.operands[0] = (struct dr_ui_operand){"src", sync->src};
 	request->show.ui.operands[1] = (struct dr_ui_operand){"dst", sync->dst};
@@ -259,6 +263,7 @@ static int request_init(struct request *request)
 static void request_finish(struct request *request)
 {
 	dr_group_filter_finish(&request->filter);
+	dr_group_load_finish(&request->load);
 	dr_idmap_destroy(request->idmap);
 	free(request->usermap);
 	free(request->groupmap);
@@ -286,8 +291,10 @@ static int run(const struct request *request, struct dr_audience *audience)
 	dr_audience_observe(audience, &observer);
 	dr_signals_init();
 	struct dr_net_traffic traffic = {0};
-	int r = request->remote ? run_remote(request, &observer, &summary, &traffic, &err)
-				: dr_sync_run(&request->sync, &observer, &summary, &err);
+	int r = dr_audience_admit(audience, &err);
+	if (r == 0)
+		r = request->remote ? run_remote(request, &observer, &summary, &traffic, &err)
+				    : dr_sync_run(&request->sync, &observer, &summary, &err);
 	return dr_audience_conclude(audience, r, &err, &summary, NULL, &traffic);
 }
 

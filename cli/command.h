@@ -21,6 +21,8 @@ struct dr_command {
 extern const struct dr_command dr_command_sync;
 extern const struct dr_command dr_command_verify;
 extern const struct dr_command dr_command_manifest;
+extern const struct dr_command dr_command_bench;
+extern const struct dr_command dr_command_ctl;
 extern const struct dr_command dr_command_serve;
 extern const struct dr_command dr_command_keygen;
 

@@ -1,12 +1,17 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "cli/groups.h"
 
+#include "base/schedule.h"
 #include "base/units.h"
+#include "cli/control_talk.h"
 #include "walker/filter.h"
 
 #include <errno.h>
+#include <string.h>
 
 #define JOBS_MAX 1024
+#define LATENCY_MAX_MS 60000
+#define LOAD_MAX 100000
 /* As enum dr_compress (transport/session.h) has it: level n is n + 1. */
 #define COMPRESS_NEVER 0
 #define COMPRESS_AUTO 1
@@ -53,12 +58,30 @@ void dr_group_filter_finish(struct dr_group_filter *group)
 
 /* ---- load ------------------------------------------------------------------------ */
 
-static int apply_jobs(void *context, const char *value, struct dr_err *err)
+int dr_group_parse_jobs(const char *value, unsigned *ret, struct dr_err *err)
 {
-	return dr_units_parse_uint(value, 1, JOBS_MAX, &((struct dr_group_load *)context)->jobs, err);
+	if (strcmp(value, "auto"))
+		return dr_units_parse_uint(value, 1, JOBS_MAX, ret, err);
+	*ret = 0;
+	return 0;
 }
 
-static int apply_io(void *context, const char *value, struct dr_err *err)
+int dr_group_parse_max_latency(const char *value, double *ret_ms, struct dr_err *err)
+{
+	return dr_units_parse_decimal(value, LATENCY_MAX_MS, ret_ms, err);
+}
+
+int dr_group_parse_max_load(const char *value, double *ret, struct dr_err *err)
+{
+	return dr_units_parse_decimal(value, LOAD_MAX, ret, err);
+}
+
+static int apply_jobs(void *context, const char *value, struct dr_err *err)
+{
+	return dr_group_parse_jobs(value, &((struct dr_group_load *)context)->jobs, err);
+}
+
+int dr_group_parse_io(const char *value, enum dr_io *ret, struct dr_err *err)
 {
 	static const struct dr_option_word words[] = {
 	    {"auto", DR_IO_AUTO}, {"uring", DR_IO_URING}, {"threads", DR_IO_THREADS}, {0}};
@@ -66,23 +89,80 @@ static int apply_io(void *context, const char *value, struct dr_err *err)
 	int r = dr_options_word(words, value, &io, err);
 
 	if (r == 0)
-		((struct dr_group_load *)context)->io = (enum dr_io)io;
+		*ret = (enum dr_io)io;
 	return r;
+}
+
+static int apply_io(void *context, const char *value, struct dr_err *err)
+{
+	return dr_group_parse_io(value, &((struct dr_group_load *)context)->io, err);
 }
 
 static int apply_bwlimit(void *context, const char *value, struct dr_err *err)
 {
-	return dr_units_parse_rate(value, &((struct dr_group_load *)context)->bwlimit_bytes_per_s, err);
+	struct dr_group_load *group = context;
+
+	group->has_bwlimit = true;
+	return dr_units_parse_rate(value, &group->bwlimit_bytes_per_s, err);
+}
+
+static int apply_schedule(void *context, const char *value, struct dr_err *err)
+{
+	struct dr_group_load *group = context;
+
+	dr_schedule_destroy(group->schedule);
+	group->schedule = NULL;
+	return dr_schedule_parse(&group->schedule, value, err);
+}
+
+static int apply_max_latency(void *context, const char *value, struct dr_err *err)
+{
+	return dr_group_parse_max_latency(value, &((struct dr_group_load *)context)->max_latency_ms, err);
+}
+
+static int apply_max_load(void *context, const char *value, struct dr_err *err)
+{
+	return dr_group_parse_max_load(value, &((struct dr_group_load *)context)->max_load, err);
+}
+
+static int apply_job(void *context, const char *value, struct dr_err *err)
+{
+	((struct dr_group_load *)context)->job = value;
+	return dr_control_check_job(value, err);
 }
 
 /* clang-format off */
 const struct dr_option dr_group_load_rows[] = {
-	DR_VALUE('j', "jobs", "N", apply_jobs, "do N things at once (default: chosen)"),
+	DR_VALUE('j', "jobs", "N|auto", apply_jobs, "do N things at once (default: found as it runs)"),
 	DR_VALUE(0, "io", "KIND", apply_io, "`uring`, `threads`, or `auto` (default)"),
 	DR_VALUE(0, "bwlimit", "RATE", apply_bwlimit, "at most RATE per second: 500K, 10M; 0: no limit"),
+	DR_VALUE(0, "bwlimit-schedule", "TABLE", apply_schedule, "the same by the clock: 08:00,10M 18:00,off"),
+	DR_VALUE(0, "max-latency", "MS", apply_max_latency, "less at once while the storage takes longer"),
+	DR_VALUE(0, "max-load", "N", apply_max_load, "less at once while the machine's load is above"),
+	DR_SWITCH(0, "explain-tuning", struct dr_group_load, explain_tuning, "tell what is tuned, and why"),
+	DR_VALUE(0, "job", "NAME", apply_job, "what `drover ctl` calls this run"),
 	{0},
 };
 /* clang-format on */
+
+int dr_group_load_check(const struct dr_group_load *group, struct dr_err *err)
+{
+	if (group->has_bwlimit && group->schedule)
+		return dr_err_set(err, -EINVAL, "--bwlimit and --bwlimit-schedule exclude each other");
+	return 0;
+}
+
+struct dr_tune_options dr_group_load_tune(const struct dr_group_load *group)
+{
+	return (struct dr_tune_options){.max_latency_ms = group->max_latency_ms,
+					.max_load = group->max_load,
+					.schedule = group->schedule};
+}
+
+void dr_group_load_finish(struct dr_group_load *group)
+{
+	dr_schedule_destroy(group->schedule);
+}
 
 /* ---- what is shown --------------------------------------------------------------- */
 
@@ -109,6 +189,8 @@ int dr_group_show_check(const struct dr_group_show *group, struct dr_err *err)
 {
 	if (group->ui.verbose && group->ui.quiet)
 		return dr_err_set(err, -EINVAL, "--verbose and --quiet exclude each other");
+	if (group->ui.explain_tuning && group->ui.quiet)
+		return dr_err_set(err, -EINVAL, "--explain-tuning and --quiet exclude each other");
 	return 0;
 }
 

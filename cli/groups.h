@@ -24,11 +24,28 @@ void dr_group_filter_finish(struct dr_group_filter *group);
 
 /* How much of the machine is taken. */
 struct dr_group_load {
-	unsigned jobs;
+	unsigned jobs; /* 0: found while it runs */
 	enum dr_io io;
 	uint64_t bwlimit_bytes_per_s;
+	bool has_bwlimit;
+	struct dr_schedule *schedule; /* NULL: none */
+	double max_latency_ms, max_load;
+	bool explain_tuning;
+	const char *job; /* what the run is called by drover ctl; NULL: nothing but its PID */
 };
 extern const struct dr_option dr_group_load_rows[];
+/* 0, or -EINVAL with words: what excludes each other. */
+int dr_group_load_check(const struct dr_group_load *group, struct dr_err *err);
+/* Its part for the engine; the schedule is borrowed. */
+struct dr_tune_options dr_group_load_tune(const struct dr_group_load *group);
+void dr_group_load_finish(struct dr_group_load *group);
+
+/* Values of these options, which drover ctl and drover bench take as well. 0, or -EINVAL, -ERANGE with words. */
+/* "16", or "auto": 0. */
+int dr_group_parse_jobs(const char *value, unsigned *ret, struct dr_err *err);
+int dr_group_parse_io(const char *value, enum dr_io *ret, struct dr_err *err);
+int dr_group_parse_max_latency(const char *value, double *ret_ms, struct dr_err *err);
+int dr_group_parse_max_load(const char *value, double *ret, struct dr_err *err);
 
 /* What is shown, and to whom. */
 struct dr_group_show {

@@ -7,6 +7,8 @@
 #include <stdint.h>
 #include <stdio.h>
 
+#include "engine/drover.h"
+
 void dr_json_set_int(json_t *object, const char *key, uint64_t value);
 
 /* In milliseconds, which are enough. null for what is no number. */
@@ -25,3 +27,14 @@ void dr_json_set(json_t *object, const char *key, json_t *value);
 
 /* Writes the object as a line, and takes it. 0 or -errno. */
 int dr_json_write(FILE *out, json_t *object);
+
+/* ---- json_tuning.c: how a run is steered ---- */
+
+/* "reads", "source_metadata", ... Static string. */
+const char *dr_json_lane_key(enum dr_lane lane);
+/* "source", "processor", ... Static string. */
+const char *dr_json_limiter_word(enum dr_limiter limiter);
+/* null for DR_LANE_NO_LIMIT. */
+void dr_json_set_limit(json_t *object, const char *key, unsigned limit);
+/* The caller's; NULL: no memory. */
+json_t *dr_json_tuning(const struct dr_tuning_state *state);

@@ -10,6 +10,8 @@
  *     cmd_verify.c    drover verify, manifest check, manifest diff: comparisons
  *     cmd_create.c    drover manifest create
  *     cmd_manifest.c  drover manifest info, export, and the list of all
+ *     cmd_bench.c     drover bench
+ *     cmd_ctl.c       drover ctl
  *     cmd_serve.c     drover serve: the daemon, and the other end of ssh
  *     cmd_keygen.c    drover keygen
  *     scan.c        what those share that read trees and change none
@@ -17,6 +19,7 @@
  *     groups.c      options that several commands have
  *     signals.c     Ctrl-C and its relatives
  *
+ *     control.c     lets drover ctl talk to a run: see control.h
  *     audience.c    who is told of a run, and its exit code
  *     ui.h          ways to tell what a run does:
  *     ui_text.c       for people
@@ -24,8 +27,15 @@
  *     ui_log.c        for later (--log-file)
  *     ui_words.c      the words that they share
  *     json.c        members of JSON objects
+ *     json_tuning.c   of them, how a run is steered
  *     progress.c    rates, time left, and the lines that show them (pure)
  *     display.c     keeps such lines at the bottom of a terminal
+ *     bench_report.h  what drover bench found:
+ *     bench_text.c    for a terminal
+ *     bench_json.c    for programs
+ *     bench_html.c    for a browser
+ *     bench_chart.c   the charts in that
+ *     bench_words.c   the words that they share
  *     text.c        names that are safe to print, and how wide they are
  *
  *     completions/  for bash, zsh and fish
@@ -33,7 +43,7 @@
  * Below: net/ (the same between two machines), engine/ (what makes two trees equal, or compares
  * them), transport/ (messages over connections), manifest/ (their files), walker/ (what
  * takes part), base/ (errors, io_uring, units). Nothing here includes more of the engine than
- * engine/drover.h, or of net/ than net/net.h.
+ * engine/drover.h and engine/bench.h, or of net/ than net/net.h.
  */
 #include "cli/command.h"
 #include "cli/text.h"
@@ -46,7 +56,8 @@
 #include <unistd.h>
 
 static const struct dr_command *const commands[] = {
-    &dr_command_sync, &dr_command_verify, &dr_command_manifest, &dr_command_serve, &dr_command_keygen, NULL,
+    &dr_command_sync, &dr_command_verify, &dr_command_manifest, &dr_command_bench,
+    &dr_command_ctl,  &dr_command_serve,  &dr_command_keygen,   NULL,
 };
 
 static const struct dr_command root = {

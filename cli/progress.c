@@ -321,17 +321,44 @@ static void draw_table(struct frame *frame, const struct dr_meter *meter, const 
 }
 
 /* The state of the run, as short phrases. */
-enum { STATE_TIME, STATE_LEFT, STATE_JOBS, STATE_ERRORS, N_STATES };
+enum { STATE_TIME, STATE_LEFT, STATE_ERRORS, STATE_JOBS, STATE_LIMITER, N_STATES };
 
 struct state {
-	char phrases[N_STATES][64];
+	char phrases[N_STATES][160]; /* an empty one is left out */
 };
+
+/* "64 workers (src meta 2, reads 12/16, dst meta 3)": who is where, on average, and of how many who may. */
+static void describe_workers(char *phrase, size_t size, const struct dr_tuning_state *tuning)
+{
+	static const char *const names[DR_LANE_COUNT] = {
+	    [DR_LANE_SRC_META] = "src meta", [DR_LANE_READ] = "reads",   [DR_LANE_DST_META] = "dst meta",
+	    [DR_LANE_WRITE] = "writes",      [DR_LANE_HASH] = "hashing",
+	};
+	size_t len =
+	    (size_t)snprintf(phrase, size, "%u worker%s", tuning->workers, tuning->workers == 1 ? "" : "s");
+	const char *separator = " (";
+
+	for (int lane = 0; lane < DR_LANE_COUNT; lane++) {
+		unsigned limit = tuning->lane_limit[lane];
+		double inside = round(tuning->lane_inside[lane]);
+		if (!(inside >= 1) && limit == DR_LANE_NO_LIMIT)
+			continue;
+		len += (size_t)snprintf(phrase + len, size - len, "%s%s %.0f", separator, names[lane],
+					inside >= 0 && inside < 1e4 ? inside : 0);
+		if (limit != DR_LANE_NO_LIMIT)
+			len += (size_t)snprintf(phrase + len, size - len, "/%u", limit);
+		separator = ", ";
+	}
+	if (*separator == ',')
+		snprintf(phrase + len, size - len, ")");
+}
 
 static void describe(struct state *state, const struct dr_meter *meter, const struct dr_progress *progress)
 {
 	char text[DR_UNITS_TEXT_MAX];
 	double left_s = dr_meter_left_s(meter, progress);
 	char *left = state->phrases[STATE_LEFT], *errors = state->phrases[STATE_ERRORS];
+	char *jobs = state->phrases[STATE_JOBS], *limiter = state->phrases[STATE_LIMITER];
 	size_t size = sizeof state->phrases[0];
 
 	snprintf(state->phrases[STATE_TIME], size, "%.40s gone",
@@ -344,7 +371,13 @@ static void describe(struct state *state, const struct dr_meter *meter, const st
 		snprintf(left, size, "no estimate yet");
 	else
 		snprintf(left, size, "about %.40s left", dr_units_duration(text, sizeof text, ceil(left_s)));
-	snprintf(state->phrases[STATE_JOBS], size, "%u of %u jobs busy", progress->jobs_busy, progress->jobs);
+	*limiter = '\0';
+	if (progress->tuning.known)
+		describe_workers(jobs, size, &progress->tuning);
+	else
+		snprintf(jobs, size, "%u of %u jobs busy", progress->jobs_busy, progress->jobs);
+	if (progress->tuning.known && progress->tuning.limiter != DR_LIMITER_UNKNOWN)
+		snprintf(limiter, size, "limited by: %s", dr_limiter_name(progress->tuning.limiter));
 	if (progress->counts.failed)
 		snprintf(errors, size, "%.40s error%s",
 			 dr_units_count(text, sizeof text, progress->counts.failed),
@@ -353,7 +386,7 @@ static void describe(struct state *state, const struct dr_meter *meter, const st
 		snprintf(errors, size, "no errors");
 }
 
-/* As many phrases on a line as fit it. */
+/* As many phrases on a line as fit it; the workers begin one, so that nothing jumps when their figures grow. */
 static void draw_state(struct frame *frame, const struct dr_meter *meter, const struct dr_progress *progress)
 {
 	struct state state;
@@ -362,7 +395,11 @@ static void draw_state(struct frame *frame, const struct dr_meter *meter, const 
 
 	describe(&state, meter, progress);
 	for (int i = 0; i < N_STATES; i++) {
-		if (len && len + 2 + strlen(state.phrases[i]) > frame->columns) {
+		size_t phrase_len = strlen(state.phrases[i]);
+		if (!phrase_len)
+			continue;
+		if (len &&
+		    (len + 2 + phrase_len > frame->columns || (i == STATE_JOBS && progress->tuning.known))) {
 			frame_line(frame, line);
 			len = 0;
 		}
@@ -439,6 +476,11 @@ void dr_progress_line(FILE *out, const struct dr_meter *meter, const struct dr_p
 		fprintf(out, ", %s", rate);
 	}
 	describe(&state, meter, progress);
-	fprintf(out, "; %s, %s, %s\n", state.phrases[STATE_TIME], state.phrases[STATE_LEFT],
+	fprintf(out, "; %s, %s, %s", state.phrases[STATE_TIME], state.phrases[STATE_LEFT],
 		state.phrases[STATE_ERRORS]);
+	if (progress->tuning.known)
+		fprintf(out, "; %s", state.phrases[STATE_JOBS]);
+	if (*state.phrases[STATE_LIMITER])
+		fprintf(out, ", %s", state.phrases[STATE_LIMITER]);
+	putc('\n', out);
 }

@@ -7,11 +7,13 @@
  *                 done    found so far           now       average
  *     files      3,412          12,345       1,203/s       1,100/s
  *     bytes   1.23 GiB        5.60 GiB     456 MiB/s     401 MiB/s
- *     12 s gone, still walking, 7 of 16 jobs busy, no errors
+ *     12 s gone, still walking, no errors
+ *     32 workers (reads 12/16, dst meta 11, writes 4), limited by: destination
  *      45 % #######--------  2.60 GiB  vm/images/win11.qcow2
  *
  * Once the walk is complete "found so far" becomes "of", per cent are shown,
- * and the time left is estimated.
+ * and the time left is estimated. Of the workers it shows how many may be at work, what they are at
+ * on average and, behind a slash, how many may be at that at once.
  */
 #pragma once
 

@@ -38,6 +38,23 @@ static int check_places(struct dr_scan_request *request, struct dr_err *err)
 					  : "resume");
 }
 
+/* What steers workers needs some that are here. */
+static int check_load(const struct dr_scan_request *request, struct dr_err *err)
+{
+	const struct dr_group_load *load = &request->load;
+	bool elsewhere = request->remote && !request->scan.other;
+
+	if (elsewhere &&
+	    (load->schedule || load->max_latency_ms > 0 || load->max_load > 0 || load->explain_tuning))
+		return dr_err_set(err, -EINVAL,
+				  "--%s: the tree is read on another machine, where this does not reach",
+				  load->schedule             ? "bwlimit-schedule"
+				  : load->max_latency_ms > 0 ? "max-latency"
+				  : load->max_load > 0       ? "max-load"
+							     : "explain-tuning");
+	return dr_group_load_check(load, err);
+}
+
 static int parse(const struct dr_scan_command *command, struct dr_scan_request *request, int argc,
 		 char **argv, struct dr_err *err)
 {
@@ -50,9 +67,13 @@ static int parse(const struct dr_scan_command *command, struct dr_scan_request *
 	for (int i = first; i < argc; i++)
 		if (!*argv[i])
 			return dr_err_set(err, -EINVAL, "names must not be empty");
+	request->show.ui.explain_tuning = request->load.explain_tuning;
+	request->show.ui.job = request->load.job;
 	r = command->take(request, argc - first, argv + first, err);
 	if (r == 0)
 		r = check_places(request, err);
+	if (r == 0)
+		r = check_load(request, err);
 	if (r == 0)
 		r = dr_group_show_check(&request->show, err);
 	scan->filter = request->filter.filter;
@@ -60,6 +81,7 @@ static int parse(const struct dr_scan_command *command, struct dr_scan_request *
 	scan->jobs = request->load.jobs;
 	scan->io = request->load.io;
 	scan->bwlimit_bytes_per_s = request->load.bwlimit_bytes_per_s;
+	scan->tune = dr_group_load_tune(&request->load);
 	scan->ignore = dr_group_ignored(&request->ignore);
 	return r;
 }
@@ -73,9 +95,11 @@ static int run(const struct dr_scan_request *request, struct dr_audience *audien
 	dr_audience_observe(audience, &observer);
 	dr_signals_init();
 	struct dr_net_traffic traffic = {0};
-	int r = request->remote
-		    ? dr_net_scan(&request->net.net, &request->scan, &observer, &scan, &traffic, &err)
-		    : dr_scan_run(&request->scan, &observer, &scan, &err);
+	int r = dr_audience_admit(audience, &err);
+	if (r == 0)
+		r = request->remote
+			? dr_net_scan(&request->net.net, &request->scan, &observer, &scan, &traffic, &err)
+			: dr_scan_run(&request->scan, &observer, &scan, &err);
 	struct dr_summary summary;
 	dr_scan_sum_up(&scan, &summary);
 	return dr_audience_conclude(audience, r, &err, &summary, &scan, &traffic);
@@ -108,5 +132,6 @@ int dr_scan_main(const struct dr_scan_command *command, int argc, char **argv)
 		exit_code = dr_command_refuse(command->name, &err);
 	dr_audience_finish(&audience);
 	dr_group_filter_finish(&request.filter);
+	dr_group_load_finish(&request.load);
 	return exit_code;
 }

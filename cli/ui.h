@@ -37,6 +37,8 @@ struct dr_ui_settings {
 	bool two_trees; /* findings have to say in which of them */
 	bool dry_run;
 	bool itemize, verbose, quiet, stats;
+	bool explain_tuning; /* to people; programs and the log hear of it anyway */
+	const char *job;     /* NULL: none */
 };
 
 struct dr_ui_result {
@@ -60,6 +62,7 @@ struct dr_ui_ops {
 	void (*failure)(struct dr_ui *ui, const struct dr_failure *failure);
 	void (*finding)(struct dr_ui *ui, const struct dr_finding *finding);
 	void (*note)(struct dr_ui *ui, enum dr_note_level level, const char *text);
+	void (*tuning)(struct dr_ui *ui, const struct dr_tuning_decision *decision);
 	void (*tick)(struct dr_ui *ui, const struct dr_progress *progress);
 
 	/* Says how it ended. 0, or -errno when something could not be written, now or before. */

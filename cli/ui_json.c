@@ -90,6 +90,8 @@ static void emit_start(struct ui_json *json)
 					 json->settings->operands[i].value);
 	if (json->settings->kind == DR_UI_SYNC)
 		dr_json_set_bool(event, "dry_run", json->settings->dry_run);
+	if (json->settings->job)
+		dr_json_set_text(event, "job", json->settings->job);
 	emit(json, event);
 }
 
@@ -201,6 +203,29 @@ static void json_note(struct dr_ui *ui, enum dr_note_level level, const char *te
 	emit(json, event);
 }
 
+static void json_tuning(struct dr_ui *ui, const struct dr_tuning_decision *decision)
+{
+	struct ui_json *json = json_of(ui);
+	char words[256];
+
+	if (json->settings->quiet)
+		return;
+	json_t *event = new_event("tuning");
+	dr_json_set_real(event, "at_s", decision->at_s);
+	dr_json_set_text(event, "why", dr_tuner_why_name(decision->why));
+	dr_json_set_text(event, "what",
+			 decision->lane < 0 ? "workers" : dr_json_lane_key((enum dr_lane)decision->lane));
+	dr_json_set_limit(event, "from", decision->from);
+	dr_json_set_limit(event, "to", decision->to);
+	dr_json_set_real(event, "per_s_before", decision->rate_before);
+	dr_json_set_real(event, "per_s_after", decision->rate_after);
+	dr_json_set_real(event, "latency_ms_before", decision->latency_before_ms);
+	dr_json_set_real(event, "latency_ms_after", decision->latency_after_ms);
+	dr_json_set_text(event, "limited_by", dr_json_limiter_word(decision->limiter));
+	dr_json_set_text(event, "text", dr_tuning_decision_words(decision, words, sizeof words));
+	emit(json, event);
+}
+
 static void set_counts(struct ui_json *json, json_t *event, const struct dr_counts *counts)
 {
 	json_t *object = json_object();
@@ -248,6 +273,8 @@ static void json_tick(struct dr_ui *ui, const struct dr_progress *progress)
 		dr_json_set_real(event, "left_s", dr_meter_left_s(&json->meter, progress));
 		dr_json_set_int(event, "jobs", progress->jobs);
 		dr_json_set_int(event, "jobs_busy", progress->jobs_busy);
+		if (progress->tuning.known)
+			dr_json_set(event, "tuning", dr_json_tuning(&progress->tuning));
 		set_large(event, progress);
 		set_counts(json, event, &progress->counts);
 		emit(json, event);
@@ -338,6 +365,7 @@ static const struct dr_ui_ops json_ops = {
     .failure = json_failure,
     .finding = json_finding,
     .note = json_note,
+    .tuning = json_tuning,
     .tick = json_tick,
     .finish = json_finish,
     .destroy = json_destroy,

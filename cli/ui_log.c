@@ -81,6 +81,14 @@ static void log_note(struct dr_ui *ui, enum dr_note_level level, const char *tex
 	putc('\n', file);
 }
 
+static void log_tuning(struct dr_ui *ui, const struct dr_tuning_decision *decision)
+{
+	char words[256];
+	FILE *file = line(log_of(ui), "tuning");
+
+	fprintf(file, "%s\n", dr_tuning_decision_words(decision, words, sizeof words));
+}
+
 static void log_tick(struct dr_ui *ui, const struct dr_progress *progress)
 {
 	(void)progress;
@@ -92,8 +100,11 @@ static void put_start(struct ui_log *log)
 	const struct dr_ui_settings *settings = log->settings;
 	FILE *file = line(log, "start");
 
-	fprintf(file, "drover " DROVER_VERSION " %s%s:", settings->command,
+	fprintf(file, "drover " DROVER_VERSION " %s%s", settings->command,
 		settings->dry_run ? " (dry run)" : "");
+	if (settings->job)
+		fprintf(file, " (job %s)", settings->job);
+	putc(':', file);
 	for (int i = 0; i < 2; i++) {
 		if (!settings->operands[i].value)
 			continue;
@@ -135,6 +146,7 @@ static const struct dr_ui_ops log_ops = {
     .failure = log_failure,
     .finding = log_finding,
     .note = log_note,
+    .tuning = log_tuning,
     .tick = log_tick,
     .finish = log_finish,
     .destroy = log_destroy,

@@ -90,6 +90,17 @@ static void text_note(struct dr_ui *ui, enum dr_note_level level, const char *wo
 	settle(text);
 }
 
+static void text_tuning(struct dr_ui *ui, const struct dr_tuning_decision *decision)
+{
+	struct ui_text *text = text_of(ui);
+	char words[256];
+
+	if (!text->settings->explain_tuning)
+		return;
+	fprintf(text->err, "drover: %s\n", dr_tuning_decision_words(decision, words, sizeof words));
+	settle(text);
+}
+
 static void draw(struct ui_text *text, const struct dr_progress *progress)
 {
 	unsigned columns, rows;
@@ -283,6 +294,7 @@ static const struct dr_ui_ops text_ops = {
     .failure = text_failure,
     .finding = text_finding,
     .note = text_note,
+    .tuning = text_tuning,
     .tick = text_tick,
     .finish = text_finish,
     .destroy = text_destroy,

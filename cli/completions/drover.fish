@@ -29,6 +29,8 @@ for words in '' help
     complete -c drover -n "__drover_after $words" -a sync -d 'Make one tree equal to another'
     complete -c drover -n "__drover_after $words" -a verify -d 'Read two trees, tell every difference'
     complete -c drover -n "__drover_after $words" -a manifest -d 'Write down what a tree holds, and check it later'
+    complete -c drover -n "__drover_after $words" -a bench -d 'Measure a tree and where it is to go'
+    complete -c drover -n "__drover_after $words" -a ctl -d 'Show and adjust what runs'
     complete -c drover -n "__drover_after $words" -a serve -d 'Be the other side for other machines'
     complete -c drover -n "__drover_after $words" -a keygen -d 'Make a key or a certificate for drover://'
 end
@@ -49,15 +51,20 @@ set -l runs sync $scans 'manifest diff'
 __drover_option sync $scans -- -l exclude -x -d 'Leave out what matches'
 __drover_option sync $scans -- -l include -x -d 'Do not leave out what matches'
 __drover_option sync $scans -- -l exclude-from -r -F -d 'Patterns from a file'
-__drover_option sync $scans -- -s x -l one-file-system -d 'Do not enter file systems mounted below'
-__drover_option sync $scans -- -s j -l jobs -x -d 'Do so many things at once'
-__drover_option sync $scans -- -l io -x -a 'auto uring threads' -d 'How reads and writes are kept in flight'
-__drover_option sync $scans -- -l bwlimit -x -d 'No more than so much per second'
+__drover_option sync $scans bench -- -s x -l one-file-system -d 'Do not enter file systems mounted below'
+__drover_option sync $scans -- -s j -l jobs -x -a auto -d 'Do so many things at once'
+__drover_option sync $scans bench -- -l io -x -a 'auto uring threads' -d 'How reads and writes are kept in flight'
+__drover_option sync $scans bench -- -l bwlimit -x -d 'No more than so much per second'
+__drover_option sync $scans -- -l bwlimit-schedule -x -d 'The same by the clock'
+__drover_option sync $scans -- -l max-latency -x -d 'Less at once while the storage takes longer'
+__drover_option sync $scans -- -l max-load -x -d 'Less at once while the load of the machine is above'
+__drover_option sync $scans -- -l explain-tuning -d 'Tell what is tuned, and why'
+__drover_option sync $scans -- -l job -x -d 'What drover ctl calls this run'
 __drover_option $scans -- -l idle -d 'Only when nobody else wants processor or disk'
 
 # Over a network
-__drover_option sync $scans -- -s e -l rsh -x -a '(__fish_complete_subcommand)' -d 'Start this in place of ssh'
-__drover_option sync $scans -- -l remote-drover -x -d 'What drover is called over there'
+__drover_option sync $scans bench -- -s e -l rsh -x -a '(__fish_complete_subcommand)' -d 'Start this in place of ssh'
+__drover_option sync $scans bench -- -l remote-drover -x -d 'What drover is called over there'
 __drover_option sync $scans -- -l via-ssh -d 'No direct connections beside that of ssh'
 __drover_option sync $scans -- -l key -r -F -d 'The key for drover://'
 __drover_option sync $scans keygen -- -l certificate -r -F -d 'A certificate for drover://'
@@ -72,11 +79,11 @@ __drover_option sync $scans -- -l timeout -x -d 'Wait so many seconds for a side
 
 # What is shown
 __drover_option $runs -- -s v -l verbose -d 'Show more: names of changes, and notes'
-__drover_option $runs -- -s q -l quiet -d 'Show errors and findings only'
+__drover_option $runs bench -- -s q -l quiet -d 'Show errors and findings only'
 __drover_option $runs -- -l stats -d 'Show all figures at the end'
-__drover_option $runs -- -l json -d 'Tell everything in JSON'
+__drover_option $runs bench -- -l json -d 'Tell everything in JSON'
 __drover_option $runs -- -l log-file -r -F -d 'Append all that happens to a file'
-__drover_option $runs 'manifest info' 'manifest export' serve keygen -- -l help -d 'Show the options'
+__drover_option $runs 'manifest info' 'manifest export' bench ctl serve keygen -- -l help -d 'Show the options'
 
 # What is not compared
 __drover_option $comparisons -- -l ignore -x -a '(__fish_append , owner mode times acl xattr flags)' -d 'Do not compare these'
@@ -135,6 +142,23 @@ __drover_option 'manifest check' 'manifest diff' 'manifest info' 'manifest expor
 __drover_option 'manifest info' -- -l json -d 'Tell it as a JSON object'
 __drover_option 'manifest export' -- -l format -x -a 'xxhsum jsonl sqlite csv' -d 'The form'
 __drover_option 'manifest export' -- -s o -l output -r -F -d 'A new file'
+
+# bench
+__drover_option bench -- -a '(__fish_complete_directories)'
+__drover_option bench -- -l time -x -d 'Take about so many seconds'
+__drover_option bench -- -s j -l jobs -x -d 'Try no more than so many at once'
+__drover_option bench -- -l scratch-size -x -d 'Write no more than so much to DST'
+__drover_option bench -- -l link -x -a '(__fish_print_hostnames)' -d 'Measure the way to this host'
+__drover_option bench -- -l report -r -F -d 'A page for a browser'
+
+# ctl
+function __drover_runs
+    command -q drover; and drover ctl 2>/dev/null | awk 'NR > 1 { print $1; if ($2 != "-") print $2 }'
+end
+__drover_option ctl -- -l json -d 'Tell it in JSON'
+complete -c drover -n '__drover_after ctl' -a '(__drover_runs)'
+complete -c drover -n '__drover_at ctl; and test (count (commandline -opc)) -eq 3' -a set
+complete -c drover -n '__drover_at ctl; and test (count (commandline -opc)) -gt 3' -a 'jobs= bwlimit= max-latency= max-load='
 
 # serve and keygen
 __drover_option serve -- -l config -r -F -d 'Serve what this file allows'

@@ -28,13 +28,14 @@ def binary():
 
 
 @pytest.fixture
-def drover(binary, tmp_path):
+def drover(binary, tmp_path, tmp_path_factory):
     """Runs drover; returns the finished process, whose output is text."""
     environment = os.environ | {"XDG_STATE_HOME": str(tmp_path / "state"), "XDG_CONFIG_HOME": str(tmp_path / "config"),
-                                "LC_ALL": "C.UTF-8"}
+                                "XDG_RUNTIME_DIR": str(tmp_path_factory.mktemp("runtime")), "LC_ALL": "C.UTF-8"}
 
     def run(*arguments, **options):
         return subprocess.run([binary, *arguments], text=True, errors="surrogateescape", capture_output=True,
                               stdin=subprocess.DEVNULL, timeout=60, env=environment, **options)
 
+    run.environment = environment
     return run

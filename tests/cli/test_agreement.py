@@ -10,9 +10,10 @@ import subprocess
 import pytest
 
 GROUPS = {"manifest": ["create", "check", "diff", "info", "export"]}
-COMMANDS = ["sync", "verify", *(f"{group} {name}" for group, names in GROUPS.items() for name in names), "serve", "keygen"]
+COMMANDS = ["sync", "verify", *(f"{group} {name}" for group, names in GROUPS.items() for name in names), "bench", "ctl", "serve",
+            "keygen"]
 # Where the manual has a command's options.
-SECTIONS = {"sync": "Options of sync", "verify": "Options of verify"}
+SECTIONS = {"sync": "Options of sync", "verify": "Options of verify", "bench": "Options of bench", "ctl": "Options of ctl"}
 
 LIBRARY = "/usr/share/bash-completion/bash_completion"
 
@@ -26,7 +27,7 @@ def command(request):
 def options(drover, command):
     """What `drover COMMAND --help` lists: {"--jobs": "-j", "--json": None, ...}"""
     found = re.findall(r"^  (?:(-\w), |    )(--[a-z-]+)", drover(*command.split(), "--help").stdout, re.MULTILINE)
-    assert len(found) >= 3
+    assert len(found) >= 2
     assert len({long for _, long in found}) == len(found)
     return {long: short or None for short, long in found}
 
@@ -163,9 +164,11 @@ def test_the_shell_understands_its_completion(root, shell, file):
 
 
 @pytest.mark.parametrize("typed, completed", [
-    ("drover ", "sync verify manifest serve keygen help --version --help"), ("drover sync --max", "--max-delete="),
-    ("drover help ", "sync verify manifest serve keygen"), ("drover help manifest ", "create check diff info export"),
+    ("drover ", "sync verify manifest bench ctl serve keygen help --version --help"), ("drover sync --max-d", "--max-delete="),
+    ("drover help ", "sync verify manifest bench ctl serve keygen"), ("drover help manifest ", "create check diff info export"),
     ("drover manifest ", "create check diff info export --help"), ("drover manifest ex", "export"),
+    ("drover ctl 4711 ", "set"), ("drover ctl 4711 set ", "jobs= bwlimit= max-latency= max-load="),
+    ("drover ctl 4711 set jobs=4 bwlimit=", "off"), ("drover sync --jobs=", "auto"),
     ("drover sync --io=", "auto uring threads"), ("drover sync --io=th", "threads"), ("drover sync --fsync ea", "each"),
     ("drover manifest create --digest=", "xxh128 sha256 blake2b"), ("drover manifest export --format s", "sqlite"),
     ("drover verify --ignore=ow", "owner"), ("drover manifest info --root=mode,ow", "mode,owner")])
@@ -174,7 +177,7 @@ def test_bash_completes_words_and_values(root, typed, completed):
 
 
 @pytest.mark.parametrize("typed, completed", [
-    ("drover ", "help keygen manifest serve sync verify"), ("drover help ", "keygen manifest serve sync verify"),
+    ("drover ", "bench ctl help keygen manifest serve sync verify"), ("drover help ", "bench ctl keygen manifest serve sync verify"),
     ("drover help manifest ", "check create diff export info"), ("drover manifest ", "check create diff export info")])
 def test_fish_completes_commands(root, typed, completed):
     if not shutil.which("fish"):
@@ -210,6 +213,8 @@ def run_json(drover, document):
         assert (events[0]["event"], events[-1]["event"]) == ("start", "summary")
         for event in events:
             check_members(document[event["event"]], set(event) - {"event"})
+            tuning = event.get("tuning", {})
+            check_members(document["progress"], {*tuning, *tuning.get("lanes", ()), *tuning.get("lanes", {}).get("reads", ())})
             check_members(document["summary"], event.get("counts", ()))
             check_members(document["summary"], event.get("counts", {}).get("loss", ()))
             # What is a member here is a value of findings.
@@ -261,6 +266,39 @@ def test_the_json_document_has_every_member(run_json, drover, document, trees, t
     run_json("manifest", "diff", *manifests)
 
     check_members(document["manifest info"], json.loads(drover("manifest", "info", "--json", manifests[0]).stdout))
+
+
+def test_the_json_document_has_every_member_of_ctl(binary, drover, document, trees, tmp_path):
+    (trees[0] / "large").write_bytes(bytes(range(256)) * 4096 * 8)
+    running = subprocess.Popen([binary, "sync", "-q", "--bwlimit=64K", "--job=documented", trees[0], tmp_path / "dst"],
+                               env=drover.environment)
+    try:
+        told = {}
+        while not {"progress", "tuning"} <= set(told):
+            assert running.poll() is None
+            asked = drover("ctl", "--json", "documented")
+            told = json.loads(asked.stdout) if asked.returncode == 0 else {}
+    finally:
+        running.terminate()
+        running.wait(60)
+    check_members(document["ctl"], {*told, *told["progress"]})
+    tuning = told["tuning"]
+    check_members(document["progress"], {*tuning, *tuning["lanes"], *tuning["lanes"]["reads"]})
+
+
+def all_members(value):
+    """The names of all members of it, however deep."""
+    if isinstance(value, dict):
+        return set(value).union(*map(all_members, value.values()))
+    return set().union(*map(all_members, value)) if isinstance(value, list) else set()
+
+
+def test_the_json_document_has_every_member_of_bench(drover, document, trees, tmp_path):
+    (tmp_path / "dst").mkdir()
+    for arguments in ([trees[0], tmp_path / "dst"], [trees[0]]):
+        result = drover("bench", "--time=2", "--json", *arguments)
+        assert result.returncode == 0, result.stderr
+        check_members(document["bench"], all_members(json.loads(result.stdout)))
 
 
 def test_the_manual_has_every_column(drover, root, trees, tmp_path):

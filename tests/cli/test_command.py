@@ -25,6 +25,13 @@ def tree(tmp_path):
     (["--del", "a", "b"], "unknown option --del: is --delete meant?"),
     (["--bwlimit=5x", "a", "b"], '--bwlimit: "5x": '),
     (["--bwlimit"], "--bwlimit: needs a value"),
+    (["--bwlimit-schedule=8:00,1M", "a", "b"], '--bwlimit-schedule: "8:00,1M": not [DAY-]HH:MM,RATE'),
+    (["--bwlimit=1M", "--bwlimit-schedule=08:00,1M", "a", "b"], "--bwlimit and --bwlimit-schedule exclude each other"),
+    (["-j0", "a", "b"], '--jobs: "0": not from 1 to 1024'),
+    (["--max-latency=fast", "a", "b"], '--max-latency: "fast": not a number'),
+    (["--max-load=-1", "a", "b"], '--max-load: "-1": not a number'),
+    (["--job=4711", "a", "b"], '--job: "4711": not a name'),
+    (["--explain-tuning", "-q", "a", "b"], "--explain-tuning and --quiet exclude each other"),
     (["--delete=yes", "a", "b"], "--delete: takes no value"),
     (["--io=magic", "a", "b"], '--io: "magic": not one of auto, uring, threads'),
     (["--exclude-from=/nowhere", "a", "b"], "--exclude-from: /nowhere: No such file or directory"),
@@ -43,6 +50,24 @@ def test_a_wrong_command_line_is_one_clear_line(drover, arguments, words):
     result = drover("sync", *arguments)
     assert (result.returncode, result.stdout) == (2, "")
     assert re.fullmatch(r"drover: sync: .*" + re.escape(words) + r".* \(see drover sync --help\)\n", result.stderr), result
+
+
+@pytest.mark.parametrize("arguments, words", [
+    (["4711", "stop"], '"stop": all that can be done is `set`'),
+    (["4711", "set"], "set what?"),
+    (["4711", "set", "speed=9"], '"speed=9": not jobs=, bwlimit=, max-latency= or max-load='),
+    (["4711", "set", "jobs=4", "jobs"], '"jobs": not jobs='),
+    (["4711", "set", "jobs=off"], 'jobs: "off": not a number'),
+    (["4711", "set", "bwlimit=5x"], 'bwlimit: "5x": '),
+    (["0"], '"0": not from 1'),
+    (["99999999999"], '"99999999999": not from 1'),
+    (["a/b"], '"a/b": not of letters, digits'),
+    ([""], '"": not a name'),
+], ids=lambda value: value if isinstance(value, str) else " ".join(value))
+def test_a_wrong_command_line_of_ctl_is_one_clear_line(drover, arguments, words):
+    result = drover("ctl", *arguments)
+    assert (result.returncode, result.stdout) == (2, "")
+    assert re.fullmatch(r"drover: ctl: .*" + re.escape(words) + r".* \(see drover ctl --help\)\n", result.stderr), result
 
 
 @pytest.mark.parametrize("arguments", [["frobnicate"], ["help", "frobnicate"], ["--frobnicate"]], ids=" ".join)

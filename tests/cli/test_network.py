@@ -54,6 +54,14 @@ def listing(tree):
 # ---- the command line
 
 
+@pytest.mark.parametrize("option", ["--bwlimit-schedule=08:00,1M", "--max-latency=5", "--max-load=4", "--explain-tuning"])
+def test_what_steers_workers_is_refused_where_all_work_is_elsewhere(drover, option):
+    for arguments in (["manifest", "create", "-o", "m", "h:a"], ["manifest", "check", "m", "h:a"], ["verify", "--against=m", "h:a"]):
+        result = drover(*arguments, option)
+        assert result.returncode == 2
+        assert f"{option.split('=')[0]}: the tree is read on another machine" in result.stderr
+
+
 @pytest.mark.parametrize("arguments, words", [
     (["a:b", "c:d"], "one side must be on this machine"),
     (["drover://h/r", "c:d"], "one side must be on this machine"),

@@ -156,8 +156,18 @@ Test(progress, half_done_files_count)
 	cr_expect_eq(dr_progress_bytes_done(&progress), progress.counts.bytes);
 }
 
-/* Ten seconds into a run with everything that can be shown. The caller frees it. */
-static char *drawing(bool walk_complete, unsigned columns, unsigned rows)
+/* 32 workers, at all kinds of work. */
+static const struct dr_tuning_state steered = {
+    .known = true,
+    .workers = 32,
+    .lane_inside = {2.3, 11.6, 0.4, 14, 0.6},
+    .lane_limit = {DR_LANE_NO_LIMIT, 12, DR_LANE_NO_LIMIT, DR_LANE_NO_LIMIT, DR_LANE_NO_LIMIT},
+    .limiter = DR_LIMITER_DESTINATION,
+};
+
+/* Ten seconds into a run with everything that can be shown. The caller frees it. tuning may be NULL. */
+static char *drawing_of(const struct dr_tuning_state *tuning, bool walk_complete, unsigned columns,
+			unsigned rows)
 {
 	static const char *const names[] = {"vm/images/a-rather-long-name-of-a-disk-image.qcow2", "short",
 					    "\xe6\x98\xa0\xe7\x94\xbb/\xe4\xb8\x83\xe4\xba\xba.mkv",
@@ -180,17 +190,24 @@ static char *drawing(bool walk_complete, unsigned columns, unsigned rows)
 		progress.large[i].done_bytes = (uint64_t)i << 30;
 		strcpy(progress.large[i].path, names[i]);
 	}
+	if (tuning)
+		progress.tuning = *tuning;
 	FILE *out = open_memstream(&text, &len);
 	dr_progress_draw(out, &meter, &progress, columns, rows);
 	fclose(out);
 	return text;
 }
 
+static char *drawing(bool walk_complete, unsigned columns, unsigned rows)
+{
+	return drawing_of(NULL, walk_complete, columns, rows);
+}
+
 Test(progress, fits_any_screen)
 {
 	for (unsigned columns = 1; columns <= 250; columns++) {
 		for (unsigned rows = 0; rows <= 12; rows++) {
-			char *text = drawing(rows % 2, columns, rows);
+			char *text = drawing_of(columns % 2 ? &steered : NULL, rows % 2, columns, rows);
 			unsigned n_lines = 0;
 			for (char *line = text, *end; (end = strchr(line, '\n')); line = end + 1) {
 				size_t len = (size_t)(end - line);
@@ -225,12 +242,53 @@ Test(progress, shows_all_of_it_at_80_columns)
 		"files      12,300       100,000   12 %     1,230/s     1,230/s\n"
 		"bytes    20.3 GiB       100 GiB   20 %  1.43 GiB/s  1.43 GiB/s\n"
 		"copied   14.3 GiB                       1.43 GiB/s  1.43 GiB/s\n"
-		"10 s gone, about 57 s left, 7 of 16 jobs busy, 3 errors\n"
+		"10 s gone, about 57 s left, 3 errors, 7 of 16 jobs busy\n"
 		"  0 % ░░░░░░░░░░░░░░░  3.00 GiB  ...es/a-rather-long-name-of-a-disk-image.qcow2\n"
 		" 33 % █████░░░░░░░░░░  3.00 GiB  short\n"
 		" 66 % ██████████░░░░░  3.00 GiB  映画/七人.mkv\n"
 		"100 % ███████████████  3.00 GiB  line\\#012break \\#033[31mred \\#377\n");
 	/* clang-format on */
+	free(text);
+}
+
+Test(progress, workers_are_shown_with_what_they_are_at_and_what_limits_them)
+{
+	char *text = drawing_of(&steered, true, 79, 24);
+
+	cr_expect_not_null(strstr(text, "\n10 s gone, about 57 s left, 3 errors\n"
+					"32 workers (src meta 2, reads 12/12, writes 14, hashing 1)\n"
+					"limited by: destination\n"),
+			   "%s", text);
+	cr_expect_null(strstr(text, "jobs busy"));
+	free(text);
+	text = drawing_of(&steered, true, 100, 24);
+	cr_expect_not_null(strstr(text, "hashing 1), limited by: destination\n"), "%s", text);
+	free(text);
+}
+
+Test(progress, whatever_is_measured_fits)
+{
+	struct dr_tuning_state odd = {.known = true, .workers = UINT32_MAX, .limiter = DR_LIMITER_UNKNOWN};
+
+	for (int lane = 0; lane < DR_LANE_COUNT; lane++) {
+		odd.lane_limit[lane] = UINT32_MAX;
+		odd.lane_inside[lane] = 9999;
+	}
+	char *text = drawing_of(&odd, true, 250, 24);
+	cr_expect_not_null(strstr(text, "hashing 9999/4294967295)\n"), "%s", text);
+	free(text);
+	for (int lane = 0; lane < DR_LANE_COUNT; lane++) {
+		odd.lane_limit[lane] = DR_LANE_NO_LIMIT;
+		odd.lane_inside[lane] = lane % 2 ? NAN : INFINITY;
+	}
+	text = drawing_of(&odd, true, 250, 24);
+	cr_expect_not_null(strstr(text, "\n4294967295 workers (src meta 0,"), "%s", text);
+	free(text);
+	odd = (struct dr_tuning_state){.known = true, .workers = 1};
+	for (int lane = 0; lane < DR_LANE_COUNT; lane++)
+		odd.lane_limit[lane] = DR_LANE_NO_LIMIT;
+	text = drawing_of(&odd, true, 79, 24);
+	cr_expect_not_null(strstr(text, "\n1 worker\n"), "%s", text);
 	free(text);
 }
 
@@ -279,5 +337,14 @@ Test(progress, one_line_for_logs)
 	fclose(out);
 	cr_expect_str_eq(text, "1,000 files, 10.0 GiB done, 100,000 files, 100 GiB found so far; "
 			       "now 100/s, 1.00 GiB/s; 10 s gone, still walking, no errors\n");
+	free(text);
+	progress.tuning = steered;
+	out = open_memstream(&text, &len);
+	dr_progress_line(out, &meter, &progress);
+	fclose(out);
+	cr_expect_not_null(strstr(text,
+				  "10 s gone, still walking, no errors; 32 workers (src meta 2, reads 12/12, "
+				  "writes 14, hashing 1), limited by: destination\n"),
+			   "%s", text);
 	free(text);
 }
