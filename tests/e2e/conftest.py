@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What every end-to-end test starts from: the binary, a place to work in, the fault helpers."""
 import os
+import random
 import shutil
 import subprocess
 import sys
@@ -15,6 +16,7 @@ from lab import Lab, enter_private_mounts, require, wipe  # noqa: E402
 
 HERE = Path(__file__).resolve().parent
 FAULTS = HERE.parent / "faults"
+BENCH = HERE.parent.parent / "bench"
 
 
 def pytest_collection_modifyitems(items):
@@ -45,6 +47,14 @@ def drover(lab):
     copy = lab.folder("bin") / "drover"
     shutil.copy(binary, copy)
     return Drover(copy, lab.folder("home"))
+
+
+@pytest.fixture
+def chance(request):
+    """What the test leaves to chance. $DROVER_SEED makes it the same again; a failed test shows its own."""
+    seed = os.environ.get("DROVER_SEED") or random.randrange(1_000_000)
+    print(f"DROVER_SEED={seed}")
+    return random.Random(f"{seed} {request.node.name}")
 
 
 @pytest.fixture
@@ -82,20 +92,21 @@ def dst(work):
 
 @pytest.fixture(scope="session")
 def helper(lab):
-    """helper("faultfs"): the path of a program built from tests/faults."""
+    """helper("faultfs"): the path of a program built from tests/faults, or bench."""
     built = {}
 
     def build(name):
         if name not in built:
             require("cc", "pkg-config")
             flags = []
-            if name == "faultfs":
+            if name in ("faultfs", "latencyfs"):
                 asked = subprocess.run(["pkg-config", "--cflags", "--libs", "fuse3"], capture_output=True, text=True)
                 if asked.returncode != 0:
                     pytest.skip("libfuse3-dev is not installed")
-                flags = asked.stdout.split()
+                flags = ["-D_GNU_SOURCE", *asked.stdout.split()] if name == "latencyfs" else asked.stdout.split()
             program = lab.folder("faults") / name
-            subprocess.run(["cc", "-O2", "-Wall", "-Wextra", "-o", program, FAULTS / f"{name}.c", *flags], check=True)
+            source = (BENCH if name == "latencyfs" else FAULTS) / f"{name}.c"
+            subprocess.run(["cc", "-O2", "-Wall", "-Wextra", "-o", program, source, *flags], check=True)
             built[name] = program
         return built[name]
 

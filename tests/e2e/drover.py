@@ -76,6 +76,7 @@ class Drover:
         self.over = OVER.get(os.environ.get("DROVER_OVER", ""))
         self.environment = {
             "PATH": os.environ["PATH"], "LC_ALL": "C.UTF-8", "HOME": str(home), "XDG_STATE_HOME": str(home),
+            "XDG_RUNTIME_DIR": str(home),
             **{name: value for name, value in os.environ.items() if name.endswith("SAN_OPTIONS")}}
 
     def run(self, *arguments, code=0, prefix=(), files=None, folder=None, timeout_s=TIMEOUT_S):
@@ -134,6 +135,15 @@ class Running:
         self._out.close()
         self._err.close()
 
+    def kill(self):
+        """kill -9. What it started, as the other side of a session, has come to its end by itself when this returns.
+        Whether it was killed."""
+        started = _descendants(self.process.pid)
+        self.process.kill()
+        code = self.process.wait()
+        wait_until(lambda: not any(map(_is_alive, started)), "the other side has ended")
+        return code != 0
+
     def until(self, happened, words, timeout_s=30):
         """Waits while the run goes on until happened() says so."""
         wait_until(lambda: happened() or self.process.poll() is not None, words, timeout_s)
@@ -163,6 +173,26 @@ def wait_until(happened, words, timeout_s=30):
     while not happened():
         assert time.monotonic() < deadline, f"waited in vain until {words}"
         time.sleep(0.002)
+
+
+def _descendants(pid):
+    """The processes that it started, those that they started, and so on."""
+    found = []
+    try:
+        for thread in os.listdir(f"/proc/{pid}/task"):
+            with open(f"/proc/{pid}/task/{thread}/children", encoding="ascii") as file:
+                found += map(int, file.read().split())
+    except OSError:
+        pass  # it has ended
+    return found + [one for child in found for one in _descendants(child)]
+
+
+def _is_alive(pid):
+    try:
+        with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as file:
+            return file.read().rpartition(")")[2].split()[0] not in "ZX"
+    except OSError:
+        return False
 
 
 def _limit(files):

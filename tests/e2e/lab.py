@@ -26,6 +26,8 @@ MKFS = {
     "vfat": ["mkfs.vfat"],
 }
 CLONE_NEWNS = 0x00020000
+# Tests that repeat themselves do all that there is to do, and not only a choice of it.
+THOROUGH = bool(os.environ.get("DROVER_THOROUGH"))
 
 
 def require(*tools):
@@ -48,6 +50,12 @@ def enter_private_mounts():
     if libc.unshare(CLONE_NEWNS) != 0:
         raise OSError(ctypes.get_errno(), "unshare")
     run("mount", "--make-rprivate", "/")
+
+
+def spread(chance, things, few):
+    """All of them when the run is thorough; else so few, one by chance out of each of as many equal parts."""
+    few = len(things) if THOROUGH else min(few, len(things))
+    return [things[chance.randrange(len(things) * part // few, len(things) * (part + 1) // few)] for part in range(few)]
 
 
 class Volume:

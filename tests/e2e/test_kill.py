@@ -8,7 +8,7 @@ from collections import Counter
 import pytest
 
 from judge import Snapshot, assert_equal, litter
-from lab import MIB, require, wipe
+from lab import MIB, require, spread, wipe
 from trees import OLD_NS, age, many_files, nasty, noise, plant, two_versions
 
 CALLS = ("openat openat2 creat write pwrite64 pwritev pwritev2 copy_file_range sendfile ioctl fallocate ftruncate "
@@ -92,13 +92,13 @@ def _known(calls):
 
 @pytest.mark.parametrize("options", [["--io=threads", "--jobs=2"], ["--io=uring"], ["--fsync=each", "--jobs=1"]],
                          ids=" ".join)
-def test_killed_at_any_system_call(drover, work, versions, dst, options):
+def test_killed_at_any_system_call(drover, work, chance, versions, dst, options):
     require("strace")
     drover.sync(versions[0][0], dst)
     made = _calls_per_thread(drover, work, versions[1][0], dst, options)
     turn, killed, rounds = 0, 0, 0
     for call, times in sorted(made.items()):
-        for when in sorted({1, 2, max(1, times // 3), max(1, times * 2 // 3)}):
+        for when in spread(chance, sorted({1, 2, max(1, times // 3), max(1, times * 2 // 3)}), 2):
             def kill(arguments):
                 inject = f"inject={call}:signal=KILL:when={when}"
                 prefix = ["strace", "-f", "-qq", "-o", "/dev/null", "-e", f"trace={call}", "-e", inject]
@@ -121,8 +121,7 @@ def test_killed_at_any_moment(drover, work, dst):
         def kill(arguments):
             with drover.start(*arguments) as running:
                 time.sleep(chance.uniform(0, duration_s))  # the moment is the test, not a wait
-                running.process.kill()
-                return running.process.wait() != 0
+                return running.kill()
         _kill_and_complete(drover, versions, dst, number % 2, kill)
 
 
@@ -136,7 +135,7 @@ def test_an_initial_sync_killed_again_and_again_ends_equal(drover, work, lab, sr
     for _ in range(10):
         with drover.start(src, dst) as running:
             time.sleep(chance.uniform(0, duration_s))
-            running.process.kill()
+            running.kill()
     drover.sync(src, dst)
     assert litter(dst) == []
     assert_equal(src, dst)
@@ -150,8 +149,7 @@ def test_a_large_file_killed_half_way_is_still_the_old_one(drover, src, dst):
     with drover.start("--bwlimit=8M", src, dst) as running:
         running.until(lambda: litter(dst) != [] or dst.stat().st_ctime_ns != old.touched[b"."][2], "it has begun")
         time.sleep(0.3)  # any moment will do
-        running.process.kill()
-        assert running.process.wait() != 0
+        assert running.kill()
     assert not old.records[b"large"].differs_from(Snapshot(dst).records[b"large"])
     drover.sync(src, dst)
     assert litter(dst) == []
@@ -165,7 +163,7 @@ def test_an_inplace_update_killed_half_way_is_completed_by_the_next_run(drover, 
     (src / "large").write_bytes(replaced)
     with drover.start("--inplace", "--bwlimit=8M", src, dst) as running:
         time.sleep(0.5)  # any moment will do
-        running.process.kill()
+        running.kill()
     drover.sync("--inplace", src, dst)
     assert litter(dst) == []
     assert_equal(src, dst)
@@ -178,8 +176,7 @@ def test_what_a_power_failure_may_have_lost_is_copied_again(drover, lab, work, s
     with drover.start("--bwlimit=4M", "--jobs=1", src, dst) as running:
         running.until(lambda: any(path.exists() and path.stat().st_mtime_ns == OLD_NS
                                   for path in (dst / "arrived", dst / "dir/arrived")), "a small file has arrived")
-        running.process.kill()
-        assert running.process.wait() != 0
+        assert running.kill()
     lost = next(path for path in (dst / "arrived", dst / "dir/arrived") if path.exists())
     lost.write_bytes(bytes(50_000))
     age(lost)
@@ -200,7 +197,7 @@ def test_left_overs_are_swept_by_any_later_run_that_may_write(drover, src, dst):
     drover.sync(src, dst)
     with drover.start("--bwlimit=1K", src, dst.with_name("other")) as running:
         running.until(lambda: litter(dst.with_name("other")), "it has begun")
-        running.process.kill()
+        running.kill()
     drover.sync(src, dst.with_name("other"))
     assert litter(dst.with_name("other")) == []
     assert_equal(src, dst.with_name("other"))

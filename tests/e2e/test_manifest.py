@@ -750,7 +750,7 @@ def test_a_file_that_keeps_changing_while_it_is_read_is_reported(drover, tree, f
                                "  number += 1\n  if number == 1: print('begun')", tree / "busy"], stdout=subprocess.PIPE)
     try:
         assert writer.stdout.readline() == b"begun\n"
-        result = drover.manifest("create", "--bwlimit=64M", "-o", file, tree, code=IN_MOTION)
+        result = drover.manifest("create", "--bwlimit=16M", "-o", file, tree, code=IN_MOTION)
     finally:
         writer.kill()
         writer.wait()

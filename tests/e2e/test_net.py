@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Two hosts: over ssh with direct connections and without, to a daemon, in both directions. The suites that go
-through a sync's features run over a network as well (tests/run e2e-net); this is about how the two sides meet."""
+"""Two hosts: over ssh with direct connections and without, to a daemon, in both directions. The tests that go through a
+sync's features run over a session as well (tests/run e2e-push e2e-pull); this is about how the two sides meet."""
 import os
 import re
 import signal
@@ -35,7 +35,8 @@ def daemon(hosts, drover, work, tmp_path):
     """A daemon that has work/far, read-write, as root `far`, and work/shown, read-only, as `shown`."""
     for name in ("far", "shown"):
         (work / name).mkdir()
-    made = Daemon(hosts, drover, tmp_path, {"far": (work / "far", "read-write"), "shown": (work / "shown", "read-only")})
+    made = Daemon(hosts, drover, tmp_path, {"far": (work / "far", "read-write"), "shown": (work / "shown", "read-only")},
+                  server="timeout = 10")
     yield made
     made.close()
 
@@ -258,7 +259,7 @@ def test_a_killed_client_leaves_a_server_that_ends(drover, hosts, daemon, work, 
     many_files(src, 3000)
     with drover.launch("sync", "--key", daemon.key, src, url("far/x"), prefix=hosts.prefix("near")) as run:
         run.until(lambda: (work / "far/x").exists(), "it has begun")
-        run.process.kill()
+        run.kill()
     wait_until(lambda: not _sessions(daemon), "the session has ended", 90)
 
 

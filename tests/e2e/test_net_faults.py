@@ -4,7 +4,7 @@ code says otherwise, and running the same command again gets there."""
 import pytest
 
 from judge import assert_equal, litter
-from lab import MIB
+from lab import MIB, THOROUGH
 from netlab import Daemon, Hosts, Proxy, run_near
 from trees import many_files, noise, plant, two_versions
 
@@ -37,26 +37,29 @@ def until_equal(drover, hosts, key, sides, compare, runs=40):
     raise AssertionError(f"not equal after {runs} runs\n{result}")
 
 
-def test_two_hundred_random_cuts(drover, hosts, daemon, work, src, tmp_path):
-    """Most are mended within the session, which makes new connections; after others a second run goes on."""
-    old, new = work / "old", work / "new"
+@pytest.mark.parametrize("cuts", [200 if THOROUGH else 40])
+def test_random_cuts(drover, hosts, daemon, chance, work, tmp_path, cuts):
+    """Four times there and back, each way with an eighth of them. Most are mended within the session, which makes new
+    connections; after others a second run goes on."""
+    old, new, far, back = work / "old", work / "new", work / "far/x", work / "back"
     two_versions(old, new)
     many_files(new / "many", 1500, seed=2)
-    plant(new, {"large": noise(40 * MIB), "larger": noise(64 * MIB, 3)})
-    trees = [(old, 20), (new, 120), (old, 160), (new, 200)]
-    proxy = Proxy(hosts, tmp_path, "--kinds", "cut,reset,truncate", "--faults", "200", "--every", 400_000)
-    try:
-        for tree, least in trees:
-            while proxy.faults < least:
-                until_equal(drover, hosts, daemon.key, (tree, f"{URL}/x"), (tree, work / "far/x"))
-                if proxy.faults < least:
-                    plant(tree, {"again": noise(24 * MIB, proxy.faults)})
-                until_equal(drover, hosts, daemon.key, (f"{URL}/x", work / "back"), (tree, work / "back"))
-        assert proxy.faults == 200
-        until_equal(drover, hosts, daemon.key, (f"{URL}/x", work / "back"), (new, work / "back"))
-    finally:
-        proxy.close()
-    assert litter(work / "far/x") == [] and litter(work / "back") == []
+    plant(old, {"large": noise(24 * MIB, 1)})
+    plant(new, {"large": noise(40 * MIB, 2)})
+    each = cuts // 8
+    ways = [way for tree in (old, new, old, new) for way in ((tree, f"{URL}/x", tree, far), (f"{URL}/x", back, far, back))]
+    for number, (*sides, source, destination) in enumerate(ways):
+        (tmp_path / f"way{number}").mkdir()
+        proxy = Proxy(hosts, tmp_path / f"way{number}", "--kinds", "cut,reset,truncate", "--faults", each,
+                      "--every", 24 * MIB // (2 * each), "--seed", chance.randrange(1 << 30))
+        try:
+            until_equal(drover, hosts, daemon.key, sides, (source, destination))
+            while proxy.faults < each:
+                plant(source, {"again": noise(24 * MIB, 100 * number + proxy.faults)})
+                until_equal(drover, hosts, daemon.key, sides, (source, destination))
+        finally:
+            proxy.close()
+    assert litter(far) == [] and litter(back) == []
 
 
 @pytest.mark.parametrize("kind", ["corrupt", "stall", "delay", "corrupt,stall,cut,reset,truncate,delay"])

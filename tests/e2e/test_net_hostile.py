@@ -25,7 +25,7 @@ import peer
 from drover import Result, result_ok, wait_until
 from judge import Snapshot, assert_untouched
 from lab import MIB, require
-from peer import DIR, FILE, HELLO, LINK, PULL, PUSH, SCAN, Ended, Peer, Raw, Sender, entry, listing, message, xattr
+from peer import DIR, FILE, HELLO, LINK, PROBE, PULL, PUSH, SCAN, Ended, Peer, Raw, Sender, entry, listing, message, xattr
 from trees import noise, plant
 
 PEER = Path(peer.__file__)
@@ -1207,6 +1207,7 @@ def test_roots_that_are_not_for_this_client(daemon, work, outside):
                 assert kind == PUSH and answer.root.startswith(str(work / "share/")) and ".." not in answer.root, (root, answer)
             one.close()
     refusal(daemon.client(), PUSH, "shown")
+    refusal(daemon.client(), PROBE, "share")
     assert sorted(os.listdir(outside)) == ["secret", "sub"]
 
 

@@ -292,10 +292,11 @@ def test_a_directory_that_cannot_be_listed_makes_it_incomplete(drover, src, copy
 def test_a_file_that_keeps_changing_is_reported_and_not_called_corrupt(drover, src, copy, side):
     busy = [src, copy][side] / "big"
     writer = subprocess.Popen(["/usr/bin/python3", "-c", "import os, sys\nfd = os.open(sys.argv[1], os.O_WRONLY)\n"
-                               "number = 0\nwhile True:\n  number += 1\n  os.pwrite(fd, b'%d' % number, 1234567)\n",
-                               busy])
+                               "number = 0\nwhile True:\n  number += 1\n  os.pwrite(fd, b'%d' % number, 1234567)\n"
+                               "  if number == 1: os.write(1, b'begun')\n", busy], stdout=subprocess.PIPE)
     try:
-        result = drover.verify("--bwlimit=20M", src, copy, code=IN_MOTION)
+        assert writer.stdout.read(5) == b"begun"
+        result = drover.verify("--bwlimit=4M", src, copy, code=IN_MOTION)
     finally:
         writer.kill()
         writer.wait()

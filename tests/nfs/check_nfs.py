@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """drover from one NFS mount to another: what it keeps, what it says it cannot, and what interrupts it."""
+import json
 import os
 import pathlib
 import signal
+import subprocess
 import time
 
 import trees
@@ -264,3 +266,29 @@ def server_side_copy(lab):
         lab.tap.line(f'# 4.2, {where}: copy {calls.of("copy")}, clone {calls.of("clone")}, '
                      f'read {calls.of("read", "read_plus")}, write {calls.of("write")} calls for 11 MiB')
         lab.tap.equal(differences(source, destination, sparse=True), f'4.2, {where}: trees are equal')
+
+
+@check
+def benched(lab):
+    """drover bench measures both mounts and leaves nothing, nor what one left that was killed."""
+    for version in VERSIONS:
+        source, destination = lab.fresh(f'benched-{version}')
+        destination.mkdir()
+        trees.plain(source, 5, 40, 5000)
+        trees.write(source / 'large', os.urandom(4 * trees.MIB))
+        trees.settle(source)
+        with lab.mounted(version) as client:
+            command = [str(lab.drover), 'bench', '--json', '-j', '16', client(source), client(destination)]
+            process = subprocess.Popen([*command, '--time=60'], stdout=subprocess.DEVNULL)
+            caught = wait_for(lambda: list(destination.glob('.drover.*/w0/*')), process)
+            process.send_signal(signal.SIGKILL)
+            process.wait()
+            told = json.loads(sh(*command, '--time=20', timeout=120).stdout)
+            lab.tap.ok(caught and told['tree']['files'] == 201, f'bench, NFS {version}: all files are seen')
+            measured = [one['kind'] for one in told['measurements'] if one['measured']]
+            lab.tap.ok({'metadata', 'large_reads', 'small_copies'} <= set(measured),
+                       f'bench, NFS {version}: what matters most is measured', ' '.join(measured))
+            for one in told['measurements']:
+                rates = ', '.join(f'{point["jobs"]}: {point["per_s"]:.0f}' for point in one.get('points', ())) or one
+                lab.tap.line(f'# bench, NFS {version}, {one["kind"]}: {rates}')
+        lab.tap.equal(os.listdir(destination), f'bench, NFS {version}: nothing is left')

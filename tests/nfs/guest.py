@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""The guest's first process: `guest.py WORK DROVER [--measure DELAY | CHECK...]`, started by the runner beside it.
+"""The guest's first process: `guest.py WORK DROVER [--measure DELAY | --sweep DELAY OPTION... | CHECK...]`, started by
+the runner beside it.
 
 It mounts what a system has, boots the lab, runs the checks or the measurement, writes every line to WORK/results on
 the host and powers the guest off. `guest.py --list` names the checks, anywhere.
@@ -16,6 +17,7 @@ import lab as laboratory
 import check_disks  # noqa: F401  (each registers its checks)
 import check_nfs  # noqa: F401
 import measure
+import sweep
 
 OUT = pathlib.Path('/run/out')
 
@@ -54,6 +56,9 @@ def main():
         lab.boot()
         if rest[:1] == ['--measure']:
             measure.run(lab, rest[1])
+            tap.line('1..0')
+        elif rest[:1] == ['--sweep']:
+            sweep.run(lab, rest[1], rest[2:])
             tap.line('1..0')
         else:
             laboratory.run_checks(lab, rest)
