@@ -7,6 +7,7 @@
  *
  *   source=DIR        what to show
  *   lat=US            what each operation costs, in microseconds (1000)
+ *   knee=N            how many operations are in service at once, up to 4096; others wait for their turn. 0: all (0)
  *   threads=N         how many requests are served at once (512)
  *   attr_timeout=S    how long the kernel trusts attributes, in seconds (0)
  *   entry_timeout=S   ... names (0)
@@ -18,6 +19,17 @@
  * limited by how few requests it has in flight, as it is by a network. As with NFS, no time is taken by what a client
  * keeps to itself or sends without waiting: FORGET, RELEASE, RELEASEDIR, the FLUSH of a file that was not written,
  * the READDIR that only says "no more", and the question for security.capability that the kernel asks before a write.
+ *
+ * With a knee it is a server with N hands: first come, first served, each service takes US. N at once is all that pays,
+ *
+ *   arrivals ──► queue ──► [ N in service, US each ] ──► replies        at most N / US of them
+ *
+ * and more only wait longer. Two attributes of the mount point, which are in no list, change it while it runs, for all
+ * operations that come later; a third says how many there were so far:
+ *
+ *   setfattr -n user.latencyfs.knee -v 64 MOUNTPOINT
+ *   setfattr -n user.latencyfs.lat -v 5000 MOUNTPOINT
+ *   getfattr --only-values -n user.latencyfs.operations MOUNTPOINT
  */
 #define FUSE_USE_VERSION 314
 #include <fuse_lowlevel.h>
@@ -67,6 +79,7 @@ static struct options {
 	char *source;
 	char *stats;
 	int lat_us;
+	int knee;
 	int threads;
 	double attr_timeout_s, entry_timeout_s, neg_timeout_s;
 	int keep_cache;
@@ -76,6 +89,7 @@ static const struct fuse_opt option_spec[] = {
     {"source=%s", offsetof(struct options, source), 0},
     {"stats=%s", offsetof(struct options, stats), 0},
     {"lat=%d", offsetof(struct options, lat_us), 0},
+    {"knee=%d", offsetof(struct options, knee), 0},
     {"threads=%d", offsetof(struct options, threads), 0},
     {"attr_timeout=%lf", offsetof(struct options, attr_timeout_s), 0},
     {"entry_timeout=%lf", offsetof(struct options, entry_timeout_s), 0},
@@ -86,34 +100,113 @@ static const struct fuse_opt option_spec[] = {
 
 /* ---- time and counts ---- */
 
+#define MOST_KNEE 4096
+#define MOST_LAT_US 60000000
+
 static atomic_ulong count[OP_COUNT];
+
+/*
+ * When the operations end. All services take equally long, so they end in the order in which they came: the one that
+ * comes now can begin when the one N places before it has ended.
+ */
+static struct {
+	pthread_mutex_t lock;
+	atomic_int lat_us, knee;
+	int64_t end_ns[MOST_KNEE]; /* lock; a ring of the latest */
+	unsigned next;             /* lock */
+} server = {.lock = PTHREAD_MUTEX_INITIALIZER};
+
+static int64_t now_ns(void)
+{
+	struct timespec now;
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return now.tv_sec * 1000000000L + now.tv_nsec;
+}
+
+/* When the operation that comes now has been served. */
+static int64_t serve_until_ns(void)
+{
+	int64_t lat_ns = server.lat_us * 1000L, now = now_ns();
+	unsigned knee = (unsigned)server.knee;
+
+	if (!knee)
+		return now + lat_ns;
+	pthread_mutex_lock(&server.lock);
+	int64_t free_ns = server.end_ns[(server.next - knee) % MOST_KNEE];
+	int64_t end_ns = (free_ns > now ? free_ns : now) + lat_ns;
+	server.end_ns[server.next++ % MOST_KNEE] = end_ns;
+	pthread_mutex_unlock(&server.lock);
+	return end_ns;
+}
 
 static void spend(enum operation operation)
 {
 	static _Thread_local bool tuned;
-	struct timespec left = {options.lat_us / 1000000, options.lat_us % 1000000 * 1000L};
+	int64_t end_ns = serve_until_ns();
+	struct timespec end = {end_ns / 1000000000, end_ns % 1000000000};
 
 	atomic_fetch_add_explicit(&count[operation], 1, memory_order_relaxed);
 	if (!tuned) {
 		prctl(PR_SET_TIMERSLACK, 1000UL); /* wake within 1 us of the time, not 50 */
 		tuned = true;
 	}
-	while (clock_nanosleep(CLOCK_MONOTONIC, 0, &left, &left) == EINTR)
+	while (clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &end, NULL) == EINTR)
 		;
+}
+
+static unsigned long count_all(void)
+{
+	unsigned long total = 0;
+	for (int i = 0; i < OP_COUNT; i++)
+		total += atomic_load_explicit(&count[i], memory_order_relaxed);
+	return total;
+}
+
+/* Both bounds included. */
+static bool parse_number(const char *text, size_t size, int least, int most, int *ret)
+{
+	char digits[16], *end;
+	if (!size || size >= sizeof(digits))
+		return false;
+	memcpy(digits, text, size);
+	digits[size] = '\0';
+	errno = 0;
+	long number = strtol(digits, &end, 10);
+	*ret = (int)number;
+	return !errno && !*end && number >= least && number <= most;
+}
+
+#define CONTROL "user.latencyfs."
+
+/* Whether an attribute of this inode is one of those that control the server; ret_name: what follows CONTROL. */
+static bool is_control(fuse_ino_t ino, const char *name, const char **ret_name)
+{
+	*ret_name = name + strlen(CONTROL);
+	return ino == FUSE_ROOT_ID && !strncmp(name, CONTROL, strlen(CONTROL));
+}
+
+/* 0 or an errno. */
+static int set_control(const char *name, const char *value, size_t size)
+{
+	int number;
+	if (!strcmp(name, "lat") && parse_number(value, size, 0, MOST_LAT_US, &number))
+		server.lat_us = number;
+	else if (!strcmp(name, "knee") && parse_number(value, size, 0, MOST_KNEE, &number))
+		server.knee = number;
+	else
+		return EINVAL;
+	return 0;
 }
 
 static void write_stats(void)
 {
-	unsigned long total = 0;
 	FILE *file = options.stats ? fopen(options.stats, "we") : NULL;
 	if (!file)
 		return;
-	for (int i = 0; i < OP_COUNT; i++) {
-		total += count[i];
+	for (int i = 0; i < OP_COUNT; i++)
 		if (count[i])
 			fprintf(file, "%s %lu\n", operation_name[i], count[i]);
-	}
-	fprintf(file, "total %lu\n", total);
+	fprintf(file, "total %lu\n", count_all());
 	fclose(file);
 }
 
@@ -404,8 +497,25 @@ static void reply_value(fuse_req_t req, const char *value, ssize_t len, size_t s
 		fuse_reply_xattr(req, (size_t)len);
 }
 
+static void reply_control(fuse_req_t req, const char *name, size_t size)
+{
+	char text[24];
+	int len = snprintf(text, sizeof(text), "%lu", count_all());
+	if (strcmp(name, "operations"))
+		fuse_reply_err(req, ENODATA);
+	else if (size && size < (size_t)len)
+		fuse_reply_err(req, ERANGE);
+	else
+		reply_value(req, text, len, size);
+}
+
 static void op_getxattr(fuse_req_t req, fuse_ino_t ino, const char *name, size_t size)
 {
+	const char *asked;
+	if (is_control(ino, name, &asked)) {
+		reply_control(req, asked, size);
+		return;
+	}
 	if (strcmp(name, "security.capability"))
 		spend(OP_getxattr);
 	char *value = malloc(size + 1);
@@ -424,6 +534,11 @@ static void op_listxattr(fuse_req_t req, fuse_ino_t ino, size_t size)
 static void op_setxattr(fuse_req_t req, fuse_ino_t ino, const char *name, const char *value, size_t size,
 			int flags)
 {
+	const char *asked;
+	if (is_control(ino, name, &asked)) {
+		fuse_reply_err(req, set_control(asked, value, size));
+		return;
+	}
 	spend(OP_setxattr);
 	reply_status(req, setxattr(path_of(ino).text, name, value, size, flags));
 }
@@ -757,21 +872,33 @@ static int serve(struct fuse_session *session, const struct fuse_cmdline_opts *c
 	return result;
 }
 
+/* One for each inode that the kernel knows: a million, or as many as it may be. */
+static void raise_descriptors(void)
+{
+	struct rlimit limit = {1 << 20, 1 << 20};
+	if (setrlimit(RLIMIT_NOFILE, &limit) == 0 || getrlimit(RLIMIT_NOFILE, &limit) != 0)
+		return;
+	limit.rlim_cur = limit.rlim_max;
+	setrlimit(RLIMIT_NOFILE, &limit);
+}
+
 int main(int argc, char **argv)
 {
 	struct fuse_args args = FUSE_ARGS_INIT(argc, argv);
 	struct fuse_cmdline_opts cmdline;
-	struct rlimit descriptors = {1 << 20, 1 << 20}; /* one for each inode the kernel knows */
 
 	if (fuse_parse_cmdline(&args, &cmdline) != 0)
 		return 2;
 	if (cmdline.show_help || fuse_opt_parse(&args, &options, option_spec, NULL) < 0 || !options.source ||
-	    !cmdline.mountpoint) {
+	    !cmdline.mountpoint || options.lat_us < 0 || options.lat_us > MOST_LAT_US || options.knee < 0 ||
+	    options.knee > MOST_KNEE) {
 		fprintf(stderr, "usage: latencyfs -o source=DIR[,lat=US][,...] [-f] MOUNTPOINT\n"
 				"(the options are at the head of latencyfs.c)\n");
 		return 2;
 	}
-	setrlimit(RLIMIT_NOFILE, &descriptors);
+	server.lat_us = options.lat_us;
+	server.knee = options.knee;
+	raise_descriptors();
 	umask(0); /* the kernel has applied the caller's */
 	root.fd = open(options.source, O_PATH | O_DIRECTORY | O_CLOEXEC);
 	if (root.fd < 0) {

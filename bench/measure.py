@@ -2,6 +2,7 @@
 """Runs one tool once and takes its times, its CPU and its memory."""
 import dataclasses
 import os
+import pathlib
 import re
 import shutil
 import signal
@@ -12,6 +13,7 @@ import time
 
 TIME = '/usr/bin/time'
 TIMEOUT_S = 1200
+HINT = '.jobs'  # how the file with it is called in the end
 
 
 @dataclasses.dataclass
@@ -79,8 +81,11 @@ def state_of(log):
     return f'{log}.state'
 
 
-def forget(log):
-    shutil.rmtree(state_of(log), ignore_errors=True)
+def forget(log, but_hints=False):
+    """Everything, or all but with how many workers to begin."""
+    for path in pathlib.Path(state_of(log)).rglob('*'):
+        if path.is_file() and not (but_hints and path.suffix == HINT):
+            path.unlink()
 
 
 def empty(destination, tool):

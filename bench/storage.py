@@ -31,24 +31,39 @@ def unmount(path):
 @contextlib.contextmanager
 def image(size_bytes):
     """A directory on a fresh ext4 file system; direct I/O, so that the host's page cache holds nothing of it twice."""
-    work = pathlib.Path(tempfile.mkdtemp(prefix='drover-bench.', dir=os.environ.get('TMPDIR', '/var/tmp')))
-    file, place = work / 'image', work / 'mnt'
-    place.mkdir()
     device = None
-    try:
-        run('truncate', '-s', size_bytes, file)
-        # Everything is laid out now: no initialisation in the background during the runs.
-        run('mkfs.ext4', '-q', '-F', '-E', 'lazy_itable_init=0,lazy_journal_init=0', file)
-        device = output('losetup', '--direct-io=on', '--find', '--show', file).strip()
-        run('mount', device, place)
+    with scratch() as work:
+        file, place = work / 'image', work / 'mnt'
+        place.mkdir()
         try:
-            yield place
+            run('truncate', '-s', size_bytes, file)
+            # Everything is laid out now: no initialisation in the background during the runs.
+            run('mkfs.ext4', '-q', '-F', '-E', 'lazy_itable_init=0,lazy_journal_init=0', file)
+            device = output('losetup', '--direct-io=on', '--find', '--show', file).strip()
+            run('mount', device, place)
+            try:
+                yield place
+            finally:
+                unmount(place)
         finally:
-            unmount(place)
-    finally:
-        if device:
-            run('losetup', '-d', device)
-        shutil.rmtree(work)
+            if device:
+                run('losetup', '-d', device)
+
+
+@contextlib.contextmanager
+def memory():
+    """A directory in memory."""
+    with scratch() as work:
+        run('mount', '-t', 'tmpfs', 'drover-bench', work)
+        try:
+            yield work
+        finally:
+            unmount(work)
+
+
+def scratch():
+    """A directory of our own for what is small."""
+    return directory(os.environ.get('TMPDIR', '/var/tmp'))
 
 
 @contextlib.contextmanager
@@ -80,37 +95,50 @@ def build(work):
 class Latency:
     """Two directories shown with a delay per operation and the caches an NFS client has."""
 
-    OPTIONS = 'lat=1000,attr_timeout=3,entry_timeout=3,neg_timeout=3,keep_cache'
+    CACHES = 'attr_timeout=3,entry_timeout=3,neg_timeout=3,keep_cache'
 
-    def __init__(self, program, place):
-        self.program, self.place = program, place
+    def __init__(self, program, place, options='lat=1000'):
+        self.program, self.place, self.options = program, place, options
+        self.shown = [place / 'slow-source', place / 'slow-destination']
 
     @contextlib.contextmanager
     def mounted(self, source, destination):
         """Freshly mounted, so nothing is cached; gives the two paths. Their operations are counted at the end."""
-        shown = [self.place / 'slow-source', self.place / 'slow-destination']
-        for real, path in zip((source, destination), shown):
-            path.mkdir(exist_ok=True)
-            # The caller waits until it is mounted: the program goes to the background only then.
-            run(self.program, '-o', f'source={real},stats={path}.stats,{self.OPTIONS}', path)
+        with contextlib.ExitStack() as stack:
+            for real, path in zip((source, destination), self.shown):
+                path.mkdir(exist_ok=True)
+                stack.enter_context(self.serving(real, path))
+            yield self.shown
+
+    @contextlib.contextmanager
+    def serving(self, real, path):
+        process = subprocess.Popen([self.program, '-f', '-o', f'source={real},stats={path}.stats,{self.options},{self.CACHES}',
+                                    path], stdin=subprocess.DEVNULL)
         try:
-            yield shown
+            while not os.path.ismount(path):
+                if process.poll() is not None:
+                    raise SystemExit(f'bench: latencyfs ended with {process.returncode}')
+                time.sleep(0.01)
+            yield
         finally:
-            for path in shown:
-                unmount(path)
+            # It unmounts itself. To wait for its end after an unmount would be in vain where another mount namespace
+            # has a copy of the mount.
+            process.terminate()
+            process.wait()
+
+    def change(self, what, value):
+        """lat or knee of both sides, while they are mounted."""
+        for path in self.shown:
+            os.setxattr(path, f'user.latencyfs.{what}', str(value).encode())
+
+    def operations_so_far(self):
+        """The same as operations(), while they are mounted."""
+        return sum(int(os.getxattr(path, 'user.latencyfs.operations')) for path in self.shown)
 
     def operations(self):
         """What reached both sides, once they are unmounted and have written their counts."""
-        total = 0
-        for side in ('slow-source', 'slow-destination'):
-            stats = self.place / f'{side}.stats'
-            for _ in range(50):
-                if stats.exists():
-                    break
-                time.sleep(0.1)
-            total += sum(int(line.split()[1]) for line in stats.read_text().splitlines() if line.startswith('total'))
-            stats.unlink()
-        return total
+        lines = [line for path in self.shown for line in pathlib.Path(f'{path}.stats').read_text().splitlines()]
+        return sum(int(line.split()[1]) for line in lines if line.startswith('total'))
 
 
 def size_of(root):
