@@ -127,7 +127,7 @@ static void end_if_done(struct dr_pool *p)
 	pthread_cond_broadcast(&p->unpark);
 }
 
-static bool is_beyond(const struct dr_worker *w)
+bool dr_worker_is_beyond(const struct dr_worker *w)
 {
 	return (unsigned)(w - w->pool->workers) >=
 	       atomic_load_explicit(&w->pool->limit, memory_order_relaxed);
@@ -153,7 +153,7 @@ static bool wait_for_work(struct dr_worker *w)
 	 */
 	count_idle(p, 1);
 	end_if_done(p);
-	while (!p->done && !is_beyond(w) && atomic_load(&p->n_queued) == 0)
+	while (!p->done && !dr_worker_is_beyond(w) && atomic_load(&p->n_queued) == 0)
 		pthread_cond_wait(&p->wake, &p->lock);
 	count_idle(p, -1);
 	bool more = !p->done;
@@ -168,7 +168,7 @@ static bool park(struct dr_worker *w)
 	pthread_mutex_lock(&p->lock);
 	atomic_fetch_add(&p->n_parked, 1);
 	end_if_done(p);
-	while (!p->done && is_beyond(w))
+	while (!p->done && dr_worker_is_beyond(w))
 		pthread_cond_wait(&p->unpark, &p->lock);
 	atomic_fetch_sub(&p->n_parked, 1);
 	bool more = !p->done;
@@ -196,11 +196,11 @@ static void *work(void *arg)
 	pthread_mutex_lock(&w->pool->lock);
 	pthread_mutex_unlock(&w->pool->lock);
 	for (bool more = true; more;) {
-		struct dr_task *t = is_beyond(w) ? NULL : next_task(w);
+		struct dr_task *t = dr_worker_is_beyond(w) ? NULL : next_task(w);
 		if (t)
 			run(w, t);
 		else
-			more = is_beyond(w) ? park(w) : wait_for_work(w);
+			more = dr_worker_is_beyond(w) ? park(w) : wait_for_work(w);
 	}
 	return NULL;
 }

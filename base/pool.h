@@ -76,6 +76,8 @@ void dr_pool_hold(struct dr_pool *pool);
 void dr_pool_release(struct dr_pool *pool);
 
 void *dr_worker_context(struct dr_worker *worker);
+/* The limit was lowered: a task that goes on for long had better push what is left of it, and end. */
+bool dr_worker_is_beyond(const struct dr_worker *worker);
 
 /* Workers within the limit that wait for work now: a hint for how finely to cut what is pushed. Any thread. */
 unsigned dr_pool_idle(const struct dr_worker *worker);

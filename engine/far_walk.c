@@ -57,7 +57,7 @@ struct far_batch {
 	struct dr_task task;
 	struct dr_dir *dir;
 	struct dr_received from;
-	unsigned n;
+	unsigned n, first; /* first: before it, all have been looked at */
 	struct dr_far_entry *far;
 	struct dr_entry entries[];
 };
@@ -116,7 +116,10 @@ static void run_batch(struct dr_task *task, struct dr_worker *worker)
 	hand->worker = worker;
 	if (dr_far_is_crowded(dir->far->far, task))
 		return;
-	dr_walk_entries(hand, dir, b->entries, b->n);
+	if (!dr_walk_entries(hand, dir, b->entries, b->n, &b->first)) {
+		dr_pool_push(worker, task);
+		return;
+	}
 	dr_received_drop(&b->from);
 	free(b);
 	dr_walk_batch_done(hand, dir);
@@ -150,6 +153,7 @@ static struct far_batch *make_batch(struct dr_codec *c, struct part *part, unsig
 	}
 	b->task.run = run_batch;
 	b->n = n;
+	b->first = 0;
 	b->from = part->from;
 	dr_received_keep(&b->from);
 	return b;

@@ -69,6 +69,7 @@ struct dr_batch *dr_batch_create(const struct dr_name *names, unsigned n)
 	b->task = (struct dr_task){0};
 	b->dir = NULL;
 	b->n = n;
+	b->first = 0;
 	char *to = (char *)&b->entries[n];
 	for (unsigned i = 0; i < n; i++) {
 		b->entries[i] =

@@ -29,8 +29,8 @@ unsigned dr_listing_batch(const struct dr_worker *worker, unsigned n, bool remot
 /* Some entries of a directory, still to be looked at. One allocation, names included. */
 struct dr_batch {
 	struct dr_task task;
-	void *dir; /* the caller's */
-	unsigned n;
+	void *dir;                 /* the caller's */
+	unsigned n, first;         /* first: before it, all have been looked at */
 	struct dr_entry entries[]; /* names and d_type; meta is not filled in */
 };
 

@@ -181,8 +181,12 @@ void dr_walk_run(struct dr_task *task, struct dr_worker *worker);
 void dr_walk_listed(struct dr_run *run);
 /* n batches of dir are about to be pushed. */
 void dr_walk_batches(struct dr_run *run, struct dr_dir *dir, unsigned n);
-/* Settles the entries of a batch. */
-void dr_walk_entries(struct dr_hand *hand, struct dr_dir *dir, struct dr_entry *entries, unsigned n);
+/*
+ * Settles the entries of a batch from *first on. False: not to the end, because this worker is beyond the
+ * pool's limit; *first is where another goes on.
+ */
+bool dr_walk_entries(struct dr_hand *hand, struct dr_dir *dir, struct dr_entry *entries, unsigned n,
+		     unsigned *first);
 /* And that was it. */
 void dr_walk_batch_done(struct dr_hand *hand, struct dr_dir *dir);
 /* dir holds nothing. An empty root is more likely an unmounted source than a wish: then the run ends. */
@@ -213,8 +217,8 @@ void dr_source_map(const struct dr_hand *hand, struct dr_meta *meta);
 /* ---- settle.c --------------------------------------------------------------- */
 
 /* n entries of dir, which is pinned; a dst_fd of -1: there is none. */
-void dr_settle(struct dr_hand *hand, struct dr_dir *dir, struct dr_entry *entries, unsigned n, int src_fd,
-	       int dst_fd);
+bool dr_settle(struct dr_hand *hand, struct dr_dir *dir, struct dr_entry *entries, unsigned n,
+	       unsigned *first, int src_fd, int dst_fd);
 /* The end of an entry whose content is in place: counts, hard links. place: where it is, NULL if nothing can link to it. */
 void dr_settled(struct dr_hand *hand, const struct dr_item *item, const struct dr_diff *diff,
 		const struct dr_link_place *place);

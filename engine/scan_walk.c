@@ -216,7 +216,8 @@ static int pin(struct dr_scan_hand *hand, struct dr_scan_dir *sd, enum dr_side s
 	return fd;
 }
 
-static void look_at_entries(struct dr_scan_hand *hand, struct dr_batch *b)
+/* False: not at all of them, because this worker is to end. */
+static bool look_at_entries(struct dr_scan_hand *hand, struct dr_batch *b)
 {
 	struct dr_scan_dir *sd = b->dir;
 	struct dr_dirs *dirs = &hand->scan->dirs;
@@ -226,14 +227,17 @@ static void look_at_entries(struct dr_scan_hand *hand, struct dr_batch *b)
 		if (sd->dir[side])
 			opened = (item.fd[side] = pin(hand, sd, (enum dr_side)side)) >= 0;
 	}
-	for (unsigned i = 0; opened && i < b->n && !dr_scan_stopped(hand->scan); i++) {
-		item.entry = &b->entries[i];
+	bool all = true;
+	while (opened && all && b->first < b->n && !dr_scan_stopped(hand->scan)) {
+		item.entry = &b->entries[b->first++];
 		look(hand, &item);
+		all = b->first == b->n || !dr_worker_is_beyond(hand->worker);
 	}
 	dr_scan_keep_flush(hand, sd);
 	for (int side = DR_SRC; side <= DR_DST; side++)
 		if (item.fd[side] >= 0)
 			dr_dir_unpin(dirs, sd->dir[side], (enum dr_side)side);
+	return all;
 }
 
 static void run_batch(struct dr_task *task, struct dr_worker *worker)
@@ -242,9 +246,13 @@ static void run_batch(struct dr_task *task, struct dr_worker *worker)
 	struct dr_scan_hand *hand = dr_worker_context(worker);
 	struct dr_scan_dir *sd = b->dir;
 	hand->worker = worker;
-	look_at_entries(hand, b);
-	free(b);
+	bool all = look_at_entries(hand, b);
 	dr_scan_push_children(hand);
+	if (!all) {
+		dr_pool_push(worker, task);
+		return;
+	}
+	free(b);
 	listed_one(hand->scan);
 	dr_scan_dir_done(hand, sd);
 }

@@ -753,7 +753,7 @@ static bool excluded(struct dr_hand *hand, const struct dr_dir *dir, const struc
  * changes of lane; fewer in a new directory, so that what was looked at is still in the processor's cache when it is read.
  */
 #define LOOKS_MOST 32u
-#define LOOKS_NEW 8u
+#define LOOKS_NEW 2u
 
 /* An entry that is looked at. */
 struct look {
@@ -866,10 +866,16 @@ static void settle_some(struct dr_hand *hand, struct dr_dir *dir, struct dr_entr
 			settle_one(hand, &looks[i]);
 }
 
-void dr_settle(struct dr_hand *hand, struct dr_dir *dir, struct dr_entry *entries, unsigned n, int src_fd,
-	       int dst_fd)
+bool dr_settle(struct dr_hand *hand, struct dr_dir *dir, struct dr_entry *entries, unsigned n,
+	       unsigned *first, int src_fd, int dst_fd)
 {
 	unsigned most = dir->dst_state == DR_DST_OLD ? LOOKS_MOST : LOOKS_NEW;
-	for (unsigned at = 0; at < n && !dr_stopped(hand->run); at += most)
-		settle_some(hand, dir, entries + at, n - at < most ? n - at : most, src_fd, dst_fd);
+	while (*first < n && !dr_stopped(hand->run)) {
+		unsigned left = n - *first, some = left < most ? left : most;
+		settle_some(hand, dir, entries + *first, some, src_fd, dst_fd);
+		*first += some;
+		if (*first < n && dr_worker_is_beyond(hand->worker))
+			return false;
+	}
+	return true;
 }

@@ -28,15 +28,17 @@ void dr_walk_listed(struct dr_run *run)
 
 /* ---- a batch ---------------------------------------------------------------- */
 
-void dr_walk_entries(struct dr_hand *hand, struct dr_dir *dir, struct dr_entry *entries, unsigned n)
+bool dr_walk_entries(struct dr_hand *hand, struct dr_dir *dir, struct dr_entry *entries, unsigned n,
+		     unsigned *first)
 {
 	struct dr_dirs *dirs = &hand->run->dirs;
+	bool all = true;
 	if (!hand->run->far)
 		dr_lane_enter(&hand->lane, DR_LANE_SRC_META, 0);
 	int src_fd = hand->run->far ? -1 : dr_dir_pin(dirs, dir, DR_SRC);
 	if (src_fd < 0 && !hand->run->far) {
 		dr_fail(hand, dir, "", DR_SRC, "open directory", src_fd);
-		return;
+		return true;
 	}
 	int dst_fd = -1;
 	if (dir->dst_state != DR_DST_NONE) {
@@ -46,11 +48,12 @@ void dr_walk_entries(struct dr_hand *hand, struct dr_dir *dir, struct dr_entry *
 	if (dir->dst_state != DR_DST_NONE && dst_fd < 0)
 		dr_fail(hand, dir, "", DR_DST, "open directory", dst_fd);
 	else
-		dr_settle(hand, dir, entries, n, src_fd, dst_fd);
+		all = dr_settle(hand, dir, entries, n, first, src_fd, dst_fd);
 	if (dst_fd >= 0)
 		dr_dir_unpin(dirs, dir, DR_DST);
 	if (src_fd >= 0)
 		dr_dir_unpin(dirs, dir, DR_SRC);
+	return all;
 }
 
 void dr_walk_batches(struct dr_run *run, struct dr_dir *dir, unsigned n)
@@ -74,7 +77,10 @@ static void run_batch(struct dr_task *task, struct dr_worker *worker)
 	struct dr_hand *hand = dr_worker_context(worker);
 	struct dr_dir *dir = b->dir;
 	hand->worker = worker;
-	dr_walk_entries(hand, dir, b->entries, b->n);
+	if (!dr_walk_entries(hand, dir, b->entries, b->n, &b->first)) {
+		dr_pool_push(worker, task);
+		return;
+	}
 	free(b);
 	dr_walk_batch_done(hand, dir);
 }

