@@ -45,7 +45,8 @@ const char *dr_bench_kind_name(enum dr_bench_kind kind);
 
 #define DR_BENCH_POINTS_MOST 12
 struct dr_bench_point {
-	unsigned jobs; /* at once */
+	/* At once; of large reads and writes, blocks: a worker of a sync has four in flight. */
+	unsigned jobs;
 	unsigned runs;
 	double per_s;             /* median of the runs: entries, files or bytes */
 	double spread;            /* (largest - least) / median of the runs; 0 with one run */
