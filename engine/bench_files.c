@@ -408,7 +408,10 @@ double dr_bench_look_rate(struct dr_bench_small *s, enum dr_bench_look look, uns
 	struct dr_bench_round round = {
 	    .work = look_work, .context = &l, .jobs = jobs, .len_ns = len_ns, .stop = s->bench->stop};
 	struct dr_bench_figure figure;
-	return dr_bench_round_run(&round, s->bench->hands, &figure) == 0 ? figure.per_s : 0;
+	if (dr_bench_round_run(&round, s->bench->hands, &figure) < 0 || !figure.active)
+		return 0;
+	/* There may be fewer directories than workers: what the others would have done. */
+	return figure.per_s * jobs / figure.active;
 }
 
 /* ---- content ------------------------------------------------------------------------------------------- */

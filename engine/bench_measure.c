@@ -184,6 +184,7 @@ static void sum_up(const struct dr_bench_hand *hands, unsigned n, struct dr_benc
 	for (unsigned i = 0; i < n; i++) {
 		const struct dr_bench_hand *h = &hands[i];
 		ret->units += h->units;
+		ret->active += h->units > 0;
 		ret->per_s += h->busy_ns > 0 ? (double)h->units * 1e9 / (double)h->busy_ns : 0;
 		ret->sync_s += (double)h->sync_ns / 1e9 / n;
 		for (unsigned c = 0; c < DR_BENCH_SIZES; c++) {

@@ -60,6 +60,7 @@ struct dr_bench_round {
 
 struct dr_bench_figure {
 	uint64_t units;
+	unsigned active; /* workers that did any */
 	double per_s, median_ms, p95_ms;
 	double elapsed_s;
 	double sync_s; /* mean of the workers */
