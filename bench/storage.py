@@ -112,8 +112,8 @@ class Latency:
 
     @contextlib.contextmanager
     def serving(self, real, path):
-        process = subprocess.Popen([self.program, '-f', '-o', f'source={real},stats={path}.stats,{self.options},{self.CACHES}',
-                                    path], stdin=subprocess.DEVNULL)
+        options = f'source={real},stats={path}.stats,{self.options},{self.CACHES}'
+        process = subprocess.Popen([self.program, '-f', '-o', options, path], stdin=subprocess.DEVNULL)
         try:
             while not os.path.ismount(path):
                 if process.poll() is not None:
