@@ -20,6 +20,7 @@
 #define DRIFT_ONE 0.12
 #define DRIFT_FEW 0.08
 #define DRIFT_LEG 0.03
+#define BEFORE_LEAST 3
 /* More of the work in other lanes: it is not the same work. */
 #define MOVED_MOST 0.2
 /* Two As that are farther apart than this and than noise explains: a turn that says nothing. */
@@ -187,6 +188,9 @@ static enum dr_verdict end_b(struct dr_trial *trial, const struct dr_noise *nois
 	enum dr_verdict ret = decided(b_score(trial, &trial->b, noise, DRIFT_LEG),
 				      trial->more ? LEG_KEEP_MORE_ERRORS : LEG_ERRORS, LEG_ERRORS);
 	bool in_doubt = ret == DR_VERDICT_KEEP && !trial->more && moved(trial) > MOVED_MOST;
+	/* More are not taken back for a window or two that were good by chance. */
+	if (ret == DR_VERDICT_BACK && trial->more && trial->before.n < BEFORE_LEAST)
+		in_doubt = true;
 	if (ret != DR_VERDICT_ON && !in_doubt)
 		return ret;
 	trial->trying = false;
