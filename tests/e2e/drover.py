@@ -160,6 +160,23 @@ class Running:
         return result
 
 
+class Moments:
+    """Moments within the time that a run takes. A busy machine takes longer at one time than at another: a run that has
+    ended before it could be killed tells how long it may be."""
+
+    def __init__(self, duration_s, chance):
+        self.duration_s, self._chance = duration_s, chance
+
+    def kill(self, running):
+        """At one of them. Whether it was killed."""
+        start = time.monotonic()
+        time.sleep(self._chance.uniform(0, self.duration_s))
+        killed = running.kill()
+        if not killed:
+            self.duration_s = min(self.duration_s, time.monotonic() - start)
+        return killed
+
+
 def result_ok(result, code):
     assert "Sanitizer" not in result.err, str(result)
     if code is not None:

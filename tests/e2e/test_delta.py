@@ -17,6 +17,7 @@ from pathlib import Path
 
 import pytest
 
+from drover import Moments
 from judge import FLAG_IMMUTABLE, assert_equal, litter, map_of, set_flags
 from lab import MIB, THOROUGH, require, run, spread
 from trees import OLD_NS, Hard, age, noise, plant
@@ -787,15 +788,13 @@ def test_a_patch_killed_at_random_moments_is_never_left_mixed(drover, pair, fs):
     rewrite_pages(killed.src / "large", 0.05)
     start = time.monotonic()
     drover.sync(killed.src, killed.dst)
-    duration_s = time.monotonic() - start
-    chance = random.Random(31)
+    moments = Moments(time.monotonic() - start, random.Random(31))
     for number in range(20 if fs == "ext4" else 8):
         def kill():
             with drover.start(killed.src, killed.dst) as running:
-                time.sleep(chance.uniform(0, duration_s))  # the moment is the test, not a wait
-                return running.kill()
+                return moments.kill(running)
         killed.round(number, kill)
-    assert killed.killed > 4
+    assert killed.killed > killed.rounds / 4
 
 
 @pytest.mark.parametrize("io", ["--io=threads", "--io=uring"])

@@ -16,6 +16,7 @@ import time
 
 import pytest
 
+from drover import Moments
 from judge import FLAG_NODUMP, Snapshot, assert_untouched, set_flags
 from lab import MIB, require, run
 from trees import (FIFO, OLD_NS, Hard, Link, Special, age, deep_path, many_files, nasty, noise, plant, replace_by,
@@ -580,14 +581,11 @@ def part_of(file):
 def test_create_killed_at_forty_random_moments_is_resumed_and_equal(drover, worth_killing, work, file):
     start = time.monotonic()
     drover.manifest("create", "-o", work / "fresh", worth_killing)
-    duration_s = time.monotonic() - start
-    chance = random.Random(40)
+    moments = Moments(0.9 * (time.monotonic() - start), random.Random(40))
     killed = 0
     for _ in range(40):
         with drover.launch("manifest", "create", "-o", file, worth_killing) as running:
-            time.sleep(chance.uniform(0, 0.9 * duration_s))  # the moment is the test, not a wait
-            running.process.kill()
-            killed += running.process.wait() != 0
+            killed += moments.kill(running)
         if file.exists():  # done: whatever is there is complete, and the next round begins anew
             assert not part_of(file).exists()
             assert same_entries(drover, file, work / "fresh")

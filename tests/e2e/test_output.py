@@ -58,7 +58,7 @@ def test_every_line_of_json_is_an_object_with_an_event(drover, tree, dst):
     result = drover.sync("--json", tree, dst)
     events = result.events()
     assert events[0]["event"] == "start" and events[-1]["event"] == "summary"
-    assert {one["event"] for one in events} <= {"start", "change", "error", "note", "progress", "summary"}
+    assert {one["event"] for one in events} <= {"start", "change", "error", "note", "progress", "tuning", "summary"}
 
 
 def _path(event):
