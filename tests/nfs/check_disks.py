@@ -157,7 +157,7 @@ def power_failures(lab):
     target = DISK / 'tree'
     for after in (100, 500, 1000):
         with mapped('power', device, f'linear {device} 0') as disk:
-            caught = interrupted(lab, disk, source, after, '--bwlimit=20M')
+            caught = interrupted(lab, disk, source, after, '--bwlimit=8M')
             lab.tap.ok(caught, f'power cut after {after} files: came while the sync ran')
             with another_boot():
                 lab.succeeds(lab.sync(source, target), f'power cut after {after} files: the same command exits 0')
