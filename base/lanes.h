@@ -8,7 +8,7 @@
  *                └── waits while it is full
  *
  * What is counted of it (steps, bytes, time inside, time waiting for room) belongs to
- * the worker, so that counting shares no cache line; dr_lanes_sum() adds it up. From the
+ * the worker, so that counting shares no cache line; dr_lane_user_add() adds it up. From the
  * sums of two moments follow rate, latency and, by Little's law, how many were inside.
  *
  * Lanes are never held in one another: to enter one is to leave the other, so no

@@ -257,7 +257,8 @@ static int measure_link(struct request *request, struct dr_bench_result *ret, st
 
 	if (!request->link)
 		return 0;
-	int r = dr_net_measure(&request->net, request->link, time_s, &observer, &measured, err);
+	int r = dr_net_measure(&request->net, request->link, time_s, request->bench.bwlimit_bytes_per_s,
+			       &observer, &measured, err);
 	ret->signal = measured.signal;
 	request->bench.link_bytes_per_s = measured.bytes_per_s;
 	request->bench.link_rtt_ms = measured.rtt_ms;

@@ -487,8 +487,9 @@ static enum dr_limiter find_bottleneck(const struct dr_bench_facts *f, const str
 	if (!r->jobs || !isfinite(s))
 		return DR_LIMITER_UNKNOWN;
 	if (least > 0.9 * s) {
+		/* The limit held while the link was measured, too. */
 		double bw = f->bwlimit_bytes_per_s, link = f->link_bytes_per_s;
-		return link > 0 && (bw <= 0 || link < bw) ? DR_LIMITER_NETWORK : DR_LIMITER_BWLIMIT;
+		return link > 0 && (bw <= 0 || link < 0.9 * bw) ? DR_LIMITER_NETWORK : DR_LIMITER_BWLIMIT;
 	}
 	if (r->jobs * 2 > f->most_jobs && still_rising(f))
 		return DR_LIMITER_JOBS;

@@ -65,14 +65,16 @@ int dr_remote_scan(struct dr_remote *remote, const struct dr_scan_options *optio
 		   struct dr_scan_summary *ret_summary, struct dr_err *err);
 
 /*
- * Measures the way to the other side with bytes that mean nothing, for about time_s and a moment; once in a session of
- * kind PROBE. 0, or -errno with words: -EINTR dr_sync_stop() was called.
+ * Measures the way to the other side with bytes that mean nothing, for about time_s and a moment, and with no more than
+ * bwlimit_bytes_per_s (0: no limit); once in a session of kind PROBE. 0, or -errno with words: -EINTR dr_sync_stop() was
+ * called.
  */
 struct dr_remote_probe {
 	double bytes_per_s; /* from here to there */
 	double rtt_ms;      /* there and back, with nothing else on the way: median of several */
 };
-int dr_remote_probe(struct dr_remote *remote, double time_s, struct dr_remote_probe *ret, struct dr_err *err);
+int dr_remote_probe(struct dr_remote *remote, double time_s, uint64_t bwlimit_bytes_per_s,
+		    struct dr_remote_probe *ret, struct dr_err *err);
 
 /* ---- server --------------------------------------------------------------------------- */
 

@@ -8,7 +8,7 @@
  *
  * The window doubles while all of it is answered soon, so that a slow way is not filled for
  * minutes and a fast one is not waited for. Counted is the second half of the time: by then the window has
- * found its size, and further connections are there.
+ * found its size, and further connections are there. A bandwidth limit holds for what is sent.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -21,6 +21,7 @@
 
 #define NS_PER_S 1e9
 #define PIECE_BYTES ((size_t)64 << 10)
+#define PIECES_A_SECOND 16u /* at least, of what the bandwidth limit lets through */
 #define WINDOW_LEAST ((uint64_t)4 * PIECE_BYTES)
 #define WINDOW_MOST ((uint64_t)16 << 20)
 /* A window that is answered sooner may be larger. */
@@ -61,12 +62,15 @@ int dr_remote_serve_probe(struct dr_remote *r, struct dr_err *err)
 struct probing {
 	struct dr_remote *remote;
 	uint8_t *content; /* PIECE_BYTES that do not compress */
+	size_t piece;     /* bytes */
 	uint64_t sent;    /* bytes */
+	struct dr_rate rate;
 };
 
 static int say_piece(struct probing *p, size_t len, struct dr_err *err)
 {
 	struct dr_msg_data data = {.request = 1, .bytes = {p->content, (uint32_t)len}};
+	dr_rate_take(&p->rate, len, dr_jobs_stop());
 	p->sent += len;
 	return dr_remote_say(p->remote, DR_MSG_DATA, &data, err);
 }
@@ -105,10 +109,11 @@ static int send_along(struct probing *p, double time_s, double *ret_per_s, struc
 	uint64_t window = WINDOW_LEAST, window_end = window, arrived = 0, half = 0;
 	int rc = 0;
 	while (rc == 0 && dr_now_ns() < end_ns) {
-		while (rc == 0 && p->sent < arrived + window)
-			rc = say_piece(p, PIECE_BYTES, err);
+		while (rc == 0 && p->sent < arrived + window && dr_now_ns() < end_ns)
+			rc = say_piece(p, p->piece, err);
 		if (rc == 0)
-			rc = await_answers(p, p->sent - window + PIECE_BYTES, end_ns, &arrived, err);
+			rc = await_answers(p, p->sent < window ? 1 : p->sent - window + p->piece, end_ns,
+					   &arrived, err);
 		int64_t now_ns = dr_now_ns();
 		if (arrived >= window_end) {
 			if (now_ns - window_ns < SOON_NS && window < WINDOW_MOST)
@@ -155,12 +160,21 @@ static int measure_trips(struct probing *p, double *ret_ms, struct dr_err *err)
 	return 0;
 }
 
-int dr_remote_probe(struct dr_remote *r, double time_s, struct dr_remote_probe *ret, struct dr_err *err)
+static size_t piece_of(uint64_t bwlimit_bytes_per_s)
 {
-	struct probing p = {.remote = r, .content = malloc(PIECE_BYTES)};
+	uint64_t bytes = bwlimit_bytes_per_s / PIECES_A_SECOND;
+	return !bwlimit_bytes_per_s || bytes > PIECE_BYTES ? PIECE_BYTES : bytes ? (size_t)bytes : 1;
+}
+
+int dr_remote_probe(struct dr_remote *r, double time_s, uint64_t bwlimit_bytes_per_s,
+		    struct dr_remote_probe *ret, struct dr_err *err)
+{
+	struct probing p = {
+	    .remote = r, .content = malloc(PIECE_BYTES), .piece = piece_of(bwlimit_bytes_per_s)};
 	*ret = (struct dr_remote_probe){0};
 	if (!p.content)
 		return dr_err_sys(err, -ENOMEM, "measuring the link");
+	dr_rate_init(&p.rate, bwlimit_bytes_per_s);
 	/* What it does not fill is zeros, which is no harm. */
 	memset(p.content, 0, PIECE_BYTES);
 	for (size_t at = 0; at < PIECE_BYTES; at += 256)
@@ -173,6 +187,7 @@ int dr_remote_probe(struct dr_remote *r, double time_s, struct dr_remote_probe *
 	dr_remote_set_phase(r, DR_REMOTE_ENDED);
 	if (rc < 0)
 		dr_remote_give_up(r, rc, err);
+	pthread_mutex_destroy(&p.rate.lock);
 	free(p.content);
 	return rc;
 }

@@ -40,8 +40,8 @@ int dr_net_measure_check(const struct dr_net_options *net, const char *host, str
 	return dr_net_check(net, &text, 1, err);
 }
 
-static int measure(const struct dr_connect *connect, double time_s, struct dr_net_measured *ret,
-		   struct dr_err *err)
+static int measure(const struct dr_connect *connect, double time_s, uint64_t bwlimit_bytes_per_s,
+		   struct dr_net_measured *ret, struct dr_err *err)
 {
 	struct dr_connection *connection;
 	struct dr_remote_probe probe = {0};
@@ -49,7 +49,7 @@ static int measure(const struct dr_connect *connect, double time_s, struct dr_ne
 
 	if (r < 0)
 		return r;
-	r = dr_remote_probe(dr_connection_remote(connection), time_s, &probe, err);
+	r = dr_remote_probe(dr_connection_remote(connection), time_s, bwlimit_bytes_per_s, &probe, err);
 	dr_disconnect(connection, r, err, &ret->traffic);
 	ret->bytes_per_s = probe.bytes_per_s;
 	ret->rtt_ms = probe.rtt_ms;
@@ -57,7 +57,8 @@ static int measure(const struct dr_connect *connect, double time_s, struct dr_ne
 }
 
 int dr_net_measure(const struct dr_net_options *net, const char *host, double time_s,
-		   const struct dr_observer *observer, struct dr_net_measured *ret, struct dr_err *err)
+		   uint64_t bwlimit_bytes_per_s, const struct dr_observer *observer,
+		   struct dr_net_measured *ret, struct dr_err *err)
 {
 	struct dr_net_options uncompressed = *net;
 	struct dr_net_place place;
@@ -75,7 +76,7 @@ int dr_net_measure(const struct dr_net_options *net, const char *host, double ti
 	    .kind = DR_OPEN_PROBE,
 	    .turns = &turns,
 	};
-	r = measure(&connect, time_s, ret, err);
+	r = measure(&connect, time_s, bwlimit_bytes_per_s, ret, err);
 	int signal = atomic_load(dr_jobs_stop());
 	ret->signal = signal > 0 ? signal : 0;
 	dr_turns_finish(&turns);

@@ -83,11 +83,13 @@ struct dr_net_measured {
 int dr_net_measure_check(const struct dr_net_options *net, const char *host, struct dr_err *err);
 
 /*
- * Measures the way to a host that ssh reaches, for about time_s once the session is there; drover has to be there too.
+ * Measures the way to a host that ssh reaches, for about time_s once the session is there, with no more than
+ * bwlimit_bytes_per_s (0: no limit); drover has to be there too.
  * net->compress does not matter. Blocks, but for dr_sync_stop(). observer (may be NULL) is told notes. 0 or -errno with words.
  */
 int dr_net_measure(const struct dr_net_options *net, const char *host, double time_s,
-		   const struct dr_observer *observer, struct dr_net_measured *ret, struct dr_err *err);
+		   uint64_t bwlimit_bytes_per_s, const struct dr_observer *observer,
+		   struct dr_net_measured *ret, struct dr_err *err);
 
 /*
  * The other end of ssh: a session on standard input and output, with all that the user may do. -errno without words: the

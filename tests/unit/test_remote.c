@@ -11,6 +11,7 @@
 #include <sys/wait.h>
 #include <time.h>
 
+#include "base/rate.h"
 #include "engine/jobs.h"
 #include "engine/state.h"
 #include "scratch.h"
@@ -1010,9 +1011,24 @@ Test(remote, a_probe_measures_the_way)
 	struct talk t;
 	struct dr_remote_probe probe;
 	cr_assert_eq(begin_talk(&t, &open_host, DR_OPEN_PROBE, "."), 0, "%s", t.err.text);
-	cr_assert_eq(dr_remote_probe(t.client.remote, 0.5, &probe, &t.err), 0, "%s", t.err.text);
+	cr_assert_eq(dr_remote_probe(t.client.remote, 0.5, 0, &probe, &t.err), 0, "%s", t.err.text);
 	cr_expect_gt(probe.bytes_per_s, 0);
 	cr_expect_gt(probe.rtt_ms, 0);
+	cr_assert_eq(end_talk(&t), 0, "%s", t.words);
+}
+
+Test(remote, a_probe_keeps_to_the_bandwidth_limit)
+{
+	enum { LIMIT = 300000 };
+	struct talk t;
+	struct dr_remote_probe probe;
+	cr_assert_eq(begin_talk(&t, &open_host, DR_OPEN_PROBE, "."), 0, "%s", t.err.text);
+	int64_t began_ns = dr_now_ns();
+	cr_assert_eq(dr_remote_probe(t.client.remote, 1, LIMIT, &probe, &t.err), 0, "%s", t.err.text);
+	double s = (double)(dr_now_ns() - began_ns) / 1e9;
+	/* A tenth of a second's may pass at once. */
+	cr_expect_leq((double)t.client.remote->arrived, LIMIT * (s + 0.2));
+	cr_expect_gt(probe.bytes_per_s, 0);
 	cr_assert_eq(end_talk(&t), 0, "%s", t.words);
 }
 
@@ -1022,7 +1038,7 @@ Test(remote, a_signal_stops_a_probe)
 	struct dr_remote_probe probe;
 	cr_assert_eq(begin_talk(&t, &open_host, DR_OPEN_PROBE, "."), 0, "%s", t.err.text);
 	dr_sync_stop(SIGINT);
-	cr_assert_eq(dr_remote_probe(t.client.remote, 3600, &probe, &t.err), -EINTR);
+	cr_assert_eq(dr_remote_probe(t.client.remote, 3600, 0, &probe, &t.err), -EINTR);
 	atomic_store(dr_jobs_stop(), 0);
 	cr_expect_eq(end_talk(&t), -EINTR, "%s", t.words);
 }
@@ -1033,7 +1049,7 @@ Test(remote, a_server_that_dies_ends_the_probe)
 	struct dr_remote_probe probe;
 	cr_assert_eq(begin_talk(&t, &open_host, DR_OPEN_PROBE, "."), 0, "%s", t.err.text);
 	cr_assert_eq(kill(t.server.pid, SIGKILL), 0);
-	cr_assert_lt(dr_remote_probe(t.client.remote, 3600, &probe, &t.err), 0);
+	cr_assert_lt(dr_remote_probe(t.client.remote, 3600, 0, &probe, &t.err), 0);
 	finish_end(&t.client);
 	cr_assert_eq(waitpid(t.server.pid, NULL, 0), t.server.pid);
 }
