@@ -23,6 +23,8 @@
 #define BEFORE_LEAST 3
 /* More of the work in other lanes: it is not the same work. */
 #define MOVED_MOST 0.2
+/* Fewer that get so much more done: that may be easier work that has just come. */
+#define GAIN_MOST 0.25
 /* Two As that are farther apart than this and than noise explains: a turn that says nothing. */
 #define DRIFT_MOST 0.25
 #define TURNS_MOST 3
@@ -136,6 +138,11 @@ static double score(const struct dr_trial *trial, double effect, double variance
 	return (mean - trial->margin) * sqrt(precision);
 }
 
+static double b_effect(const struct dr_trial *trial)
+{
+	return leg_mean(&trial->b) - leg_mean(&trial->before);
+}
+
 static double b_score(const struct dr_trial *trial, const struct dr_leg *b, const struct dr_noise *noise,
 		      double drift)
 {
@@ -180,14 +187,15 @@ static double moved(const struct dr_trial *trial)
 }
 
 /*
- * It need not take another A: a mistake is found out the next time more or fewer are tried. But when the work is
+ * It need not take another A: a mistake is found out the next time more or fewer are tried. But when the work may be
  * another now, too few would be a bad mistake.
  */
 static enum dr_verdict end_b(struct dr_trial *trial, const struct dr_noise *noise)
 {
 	enum dr_verdict ret = decided(b_score(trial, &trial->b, noise, DRIFT_LEG),
 				      trial->more ? LEG_KEEP_MORE_ERRORS : LEG_ERRORS, LEG_ERRORS);
-	bool in_doubt = ret == DR_VERDICT_KEEP && !trial->more && moved(trial) > MOVED_MOST;
+	bool in_doubt = ret == DR_VERDICT_KEEP && !trial->more &&
+			(moved(trial) > MOVED_MOST || b_effect(trial) > GAIN_MOST);
 	/* More are not taken back for a window or two that were good by chance. */
 	if (ret == DR_VERDICT_BACK && trial->more && trial->before.n < BEFORE_LEAST)
 		in_doubt = true;
