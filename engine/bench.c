@@ -110,8 +110,9 @@ static void conclude(struct dr_bench *b)
 	f->fixed_s = FIXED_S + FIXED_STEPS * step_s;
 	f->fixed_final_s = FIXED_S + FIXED_FINAL_STEPS * step_s;
 	dr_bench_conclude(f, r);
-	if (r->jobs && f->has_dst && !dr_bench_stopped(b) && !dr_bench_is_full(b))
-		dr_hint_write(b->roots.src_mount.identity, b->roots.dst_mount.identity, r->jobs);
+	if (r->jobs && !dr_bench_stopped(b) && !dr_bench_is_full(b))
+		dr_hint_write(f->has_dst ? DR_HINT_COPY : DR_HINT_READ, b->roots.src_mount.identity,
+			      f->has_dst ? b->roots.dst_mount.identity : NULL, r->jobs);
 }
 
 /* ---- setting up ------------------------------------------------------------------------------------------------------ */

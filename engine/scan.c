@@ -114,8 +114,7 @@ static int open_tree(struct dr_scan *scan, const char *path, enum dr_side side, 
 	scan->root->side[side].dev = meta->dev;
 	scan->root->side[side].ino = meta->ino;
 	scan->remote |= dr_fs_is_remote(dr_fs_type(fd));
-	if (side == DR_SRC)
-		dr_mount_of(fd, &scan->mount);
+	dr_mount_of(fd, &scan->mount[side]);
 	return 0;
 }
 
@@ -193,18 +192,29 @@ static int prepare_hand(void *context)
 	return other_hash && !h->hasher ? dr_hasher_create(&h->hasher, scan->hash) : 0;
 }
 
-/* A number of workers is remembered for one tree that is read, or for two between which is copied. */
+static enum dr_hint hint_kind(const struct dr_scan *scan)
+{
+	return scan->options->kind == DR_SCAN_VERIFY ? DR_HINT_COMPARE : DR_HINT_READ;
+}
+
+/* Nothing is remembered where all that is known of the tree is that it is somewhere. */
 static bool has_hint(const struct dr_scan *scan)
 {
-	return scan->options->kind != DR_SCAN_VERIFY && *scan->mount.identity;
+	return !scan->options->jobs && (*scan->mount[DR_SRC].identity || *scan->mount[DR_DST].identity);
+}
+
+static unsigned read_hint(const struct dr_scan *scan)
+{
+	return !has_hint(scan) ? 0
+			       : dr_hint_read(hint_kind(scan), scan->mount[DR_SRC].identity,
+					      scan->mount[DR_DST].identity);
 }
 
 static int make_hands(struct dr_scan *scan, struct dr_err *err)
 {
 	struct dr_jobs jobs;
 	void *contexts[DR_JOBS_MOST];
-	unsigned hint = scan->options->jobs || !has_hint(scan) ? 0 : dr_hint_read(scan->mount.identity, NULL);
-	dr_jobs_choose(&jobs, scan->options->jobs, hint, scan->remote, &scan->report);
+	dr_jobs_choose(&jobs, scan->options->jobs, read_hint(scan), scan->remote, &scan->report);
 	pthread_mutex_lock(&scan->dirs.lock);
 	scan->dirs.limit = jobs.open_dirs;
 	pthread_mutex_unlock(&scan->dirs.lock);
@@ -428,11 +438,12 @@ static void start_tuning(struct dr_scan *scan)
 /* What turned out best is where the next one begins. */
 static void end_tuning(struct dr_scan *scan)
 {
-	unsigned workers = scan->options->jobs || !has_hint(scan) ? 0 : dr_tuning_settled(scan->tuning);
+	unsigned workers = !has_hint(scan) ? 0 : dr_tuning_settled(scan->tuning);
 	dr_tuning_end(scan->tuning);
 	scan->tuning = NULL;
 	if (workers)
-		dr_hint_write(scan->mount.identity, NULL, workers);
+		dr_hint_write(hint_kind(scan), scan->mount[DR_SRC].identity, scan->mount[DR_DST].identity,
+			      workers);
 }
 
 /* ---- the work ------------------------------------------------------------------------- */

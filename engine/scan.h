@@ -151,7 +151,7 @@ struct dr_scan {
 
 	struct dr_dir *root;         /* of both sides */
 	struct dr_meta root_meta[2]; /* when the run began */
-	struct dr_mount mount;       /* of the tree */
+	struct dr_mount mount[2];    /* of the tree, or trees */
 	bool remote;
 	bool privileged;
 	/* CHECK: the tree is the very one that the manifest was made of, so that inodes tell who is who. */

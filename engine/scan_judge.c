@@ -577,7 +577,7 @@ static int recorded_root(struct dr_scan_hand *hand, struct dr_scan_dir *sd, stru
 		return rc;
 	sd->id = ret->id;
 	/* Another root on the same file system: a copy, whose inodes say nothing. */
-	scan->same_system = *identity && !strcmp(identity, scan->mount.identity) &&
+	scan->same_system = *identity && !strcmp(identity, scan->mount[DR_SRC].identity) &&
 			    ret->meta.ino == scan->root_meta[DR_SRC].ino;
 	scan->recorded_dev = ret->meta.dev;
 	return 0;

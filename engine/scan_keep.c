@@ -406,7 +406,7 @@ static void fill_header(const struct dr_scan *scan, struct dr_manifest_header *h
 	char *absolute = realpath(o->tree, NULL);
 	snprintf(h->tree, sizeof h->tree, "%s", absolute ? absolute : o->tree);
 	free(absolute);
-	snprintf(h->identity, sizeof h->identity, "%s", scan->mount.identity);
+	snprintf(h->identity, sizeof h->identity, "%s", scan->mount[DR_SRC].identity);
 }
 
 /*

@@ -349,7 +349,8 @@ static int set_up(struct dr_run *run, const struct dr_roots *roots, struct dr_er
 	if (rc < 0)
 		return rc;
 	struct dr_jobs jobs;
-	unsigned hint = o->jobs ? 0 : dr_hint_read(roots->src_mount.identity, roots->dst_mount.identity);
+	unsigned hint =
+	    o->jobs ? 0 : dr_hint_read(DR_HINT_COPY, roots->src_mount.identity, roots->dst_mount.identity);
 	/* With --checksum, a worker waits for the far side's digest of each file. */
 	dr_jobs_choose(&jobs, o->jobs, hint, run->remote || (run->far && o->checksum), &run->report);
 	run->n_hands = jobs.most;
@@ -498,7 +499,7 @@ static void end_tuning(struct dr_run *run, const struct dr_roots *roots)
 	dr_tuning_end(run->tuning);
 	run->tuning = NULL;
 	if (workers && !run->options->dry_run)
-		dr_hint_write(roots->src_mount.identity, roots->dst_mount.identity, workers);
+		dr_hint_write(DR_HINT_COPY, roots->src_mount.identity, roots->dst_mount.identity, workers);
 }
 
 /* ---- the work ------------------------------------------------------------------------------ */
