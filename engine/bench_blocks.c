@@ -5,7 +5,7 @@
  *
  *     READ    read
  *     WRITE   write, and at the end fdatasync, which counts
- *     COPY    read, digest, write                               nothing is waited for at the end
+ *     COPY    read, digest, write; goes to the disk while the next piece is copied, which counts
  *
  * On a local file system a worker writes by itself; where a write is a round trip, it is queued.
  */
@@ -64,6 +64,8 @@ struct doing {
 	uint64_t begin, at, end; /* of the piece in the source; at: what is still to be begun */
 	uint64_t dst_at;         /* WRITE: where the next block goes */
 	char name[16];           /* of dst */
+	int behind;              /* COPY: what was written before, on its way to the disk; -1: nothing */
+	char behind_name[16];
 };
 
 static void fail_destination(struct doing *d, int error)
@@ -105,13 +107,33 @@ static int open_destination(struct doing *d, uint64_t len)
 	return fd;
 }
 
-/* What was written is of no further use; where it never reached the disk, it never will. */
-static void drop_destination(struct doing *d)
+/* What was written is of no further use. */
+static void drop(struct doing *d, int *fd, const char *name)
 {
-	int dir DR_CLOSE = d->dst < 0 ? -1 : dr_bench_scratch_dir(&d->bench->scratch, d->hand->index);
+	int dir DR_CLOSE = *fd < 0 ? -1 : dr_bench_scratch_dir(&d->bench->scratch, d->hand->index);
 	if (dir >= 0)
-		unlinkat(dir, d->name, 0);
-	dr_closep(&d->dst);
+		unlinkat(dir, name, 0);
+	dr_closep(fd);
+	*fd = -1;
+}
+
+static void await_behind(struct doing *d)
+{
+	if (d->behind >= 0 && sync_file_range(d->behind, 0, 0,
+					      SYNC_FILE_RANGE_WAIT_BEFORE | SYNC_FILE_RANGE_WRITE |
+						  SYNC_FILE_RANGE_WAIT_AFTER) < 0)
+		fail_destination(d, -errno);
+	drop(d, &d->behind, d->behind_name);
+}
+
+/* The piece is written: as in a sync, the one before it has to be on the disk by now. */
+static void leave_behind(struct doing *d)
+{
+	await_behind(d);
+	if (d->dst >= 0 && sync_file_range(d->dst, 0, 0, SYNC_FILE_RANGE_WRITE) < 0)
+		fail_destination(d, -errno);
+	d->behind = d->dst;
+	memcpy(d->behind_name, d->name, sizeof d->name);
 	d->dst = -1;
 }
 
@@ -128,7 +150,7 @@ static bool next_piece(struct doing *d)
 	d->end = p->offset_bytes + p->len_bytes;
 	if (bl->way == DR_BENCH_BLOCKS_READ)
 		return true;
-	drop_destination(d);
+	leave_behind(d);
 	if (!dr_bench_scratch_bytes(&d->bench->scratch, p->len_bytes)) {
 		dr_bench_dry(d->hand);
 		return false;
@@ -222,7 +244,9 @@ static void transfer(struct doing *d)
 			misses++;
 		}
 	}
-	drop_destination(d);
+	leave_behind(d);
+	await_behind(d);
+	dr_bench_did(d->hand, 0); /* the wait counts */
 	dr_closep(&d->src);
 }
 
@@ -304,7 +328,7 @@ static void write_file(struct doing *d)
 		fail_destination(d, -errno);
 	d->hand->sync_ns = dr_now_ns() - since_ns;
 	dr_bench_did(d->hand, 0); /* the wait counts */
-	drop_destination(d);
+	drop(d, &d->dst, d->name);
 }
 
 /* ---- a round --------------------------------------------------------------------------------------------- */
@@ -327,7 +351,7 @@ static void work(struct dr_bench_hand *hand)
 	const struct round_terms *terms = hand->round->context;
 	struct dr_bench_blocks *bl = terms->blocks;
 	unsigned depth = depth_of(hand, terms->jobs);
-	struct doing d = {.blocks = bl, .bench = bl->bench, .hand = hand, .src = -1, .dst = -1};
+	struct doing d = {.blocks = bl, .bench = bl->bench, .hand = hand, .src = -1, .dst = -1, .behind = -1};
 	char *memory =
 	    bl->way == DR_BENCH_BLOCKS_WRITE ? hand->buf : dr_bench_blocks(hand, depth * bl->block_bytes);
 	int rc = memory ? dr_aio_create(&d.aio, bl->bench->aio[bl->io], depth) : -ENOMEM;
@@ -370,6 +394,7 @@ int dr_bench_blocks_round(void *context, unsigned jobs, int64_t len_ns, struct d
 	    .jobs = workers < bl->bench->most_jobs ? workers : bl->bench->most_jobs,
 	    .len_ns = len_ns,
 	    .most_units = bl->way == DR_BENCH_BLOCKS_READ ? 0 : write_limit(bl, len_ns),
+	    .to_disk = bl->way != DR_BENCH_BLOCKS_READ,
 	    .stop = bl->bench->stop,
 	};
 	if (bl->way != DR_BENCH_BLOCKS_WRITE && !bl->n_pieces)

@@ -178,15 +178,23 @@ static bool read_ticks(double *ret_busy, double *ret_all)
 	return n == 8;
 }
 
-static void sum_up(const struct dr_bench_hand *hands, unsigned n, struct dr_bench_figure *ret)
+static double per_s(uint64_t units, int64_t ns)
+{
+	return ns > 0 ? (double)units * 1e9 / (double)ns : 0;
+}
+
+static void sum_up(const struct dr_bench_round *round, const struct dr_bench_hand *hands, unsigned n,
+		   struct dr_bench_figure *ret)
 {
 	struct dr_bench_log *log = calloc(1, sizeof *log);
+	int64_t longest_ns = 0;
 	for (unsigned i = 0; i < n; i++) {
 		const struct dr_bench_hand *h = &hands[i];
 		ret->units += h->units;
 		ret->active += h->units > 0;
-		ret->per_s += h->busy_ns > 0 ? (double)h->units * 1e9 / (double)h->busy_ns : 0;
-		ret->sync_s += (double)h->sync_ns / 1e9 / n;
+		ret->per_s += per_s(h->units, h->busy_ns);
+		ret->sync_s = fmax(ret->sync_s, (double)h->sync_ns / 1e9);
+		longest_ns = h->busy_ns > longest_ns ? h->busy_ns : longest_ns;
 		for (unsigned c = 0; c < DR_BENCH_SIZES; c++) {
 			ret->class_n[c] += h->class_n[c];
 			ret->class_ns[c] += h->class_ns[c];
@@ -194,6 +202,8 @@ static void sum_up(const struct dr_bench_hand *hands, unsigned n, struct dr_benc
 		if (log)
 			dr_bench_log_sum(log, &h->log);
 	}
+	if (round->to_disk)
+		ret->per_s = per_s(ret->units, longest_ns);
 	if (log) {
 		ret->median_ms = dr_bench_log_quantile(log, 0.5) / 1e6;
 		ret->p95_ms = dr_bench_log_quantile(log, 0.95) / 1e6;
@@ -246,7 +256,7 @@ int dr_bench_round_run(struct dr_bench_round *round, struct dr_bench_hand *hands
 	ret->elapsed_s = (double)(dr_now_ns() - round->began_ns) / 1e9;
 	if (ticks && read_ticks(&busy[1], &all[1]) && all[1] - all[0] >= 4)
 		ret->cpu = (busy[1] - busy[0]) / (all[1] - all[0]);
-	sum_up(hands, started, ret);
+	sum_up(round, hands, started, ret);
 	free(runners);
 	return rc < 0 ? rc : atomic_load(&round->error);
 }

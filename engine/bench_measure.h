@@ -50,6 +50,7 @@ struct dr_bench_round {
 	int64_t len_ns;       /* at most, about */
 	uint64_t least_units; /* of each worker, which it gets some more time for */
 	uint64_t most_units;  /* over when so many are done, whatever the time; 0: no limit */
+	bool to_disk; /* it counts when the last worker is done: who waits for a disk waits for the others */
 	const atomic_int *stop;
 
 	int64_t began_ns, until_ns; /* set by dr_bench_round_run() */
@@ -63,7 +64,7 @@ struct dr_bench_figure {
 	unsigned active; /* workers that did any */
 	double per_s, median_ms, p95_ms;
 	double elapsed_s;
-	double sync_s; /* mean of the workers */
+	double sync_s; /* of who waited longest */
 	double cpu;    /* busy share of the processors; < 0: unknown */
 	uint64_t class_n[DR_BENCH_SIZES];
 	double class_ns[DR_BENCH_SIZES];

@@ -106,7 +106,7 @@ struct dr_bench_facts {
 	unsigned flight_per_job, most_flight;     /* blocks that a worker has in flight, and all of them */
 	double large_copy_per_s, large_copy_jobs; /* bytes per second with so many workers; 0: not measured */
 	double flush_file_s, flush_byte_s; /* to bring a small file, or a byte of a large one, to the disk */
-	double dirty_bytes;                /* that are kept in memory before writing begins */
+	double dirty_bytes;                /* in memory alone at the end of a copy, at most */
 	double fixed_s,
 	    fixed_final_s; /* of a copy, and of a run that changes nothing: its beginning and its end */
 	/* Looking at extended attributes of a file, as a second run does on both sides, and at metadata in DST; per second. */

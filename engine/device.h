@@ -32,6 +32,7 @@ struct dr_device {
 	uint64_t dev;
 	uint64_t type; /* f_type of statfs */
 	int fd;        /* some directory on it */
+	int sync_error; /* -errno that a sync has ever told: it tells each failure once; one thread at a time */
 	struct dr_holds probed;
 	_Atomic(const struct dr_holds *) holds;
 

@@ -7,6 +7,7 @@
 
 #include <stdatomic.h>
 #include <stdbool.h>
+#include <stdint.h>
 
 #include "base/aio.h"
 #include "engine/drover.h"
@@ -17,6 +18,8 @@
 #define DR_JOBS_BLOCKS 32u
 /* A file up to this size is read whole into the worker's own buffer. */
 #define DR_SMALL_BYTES ((size_t)256 << 10)
+/* So much that was written begins to be brought to the disk while a copy goes on. */
+#define DR_BEHIND_BYTES ((uint64_t)64 << 20)
 /* Tries before a file counts as always in motion. */
 #define DR_TRIES 4
 

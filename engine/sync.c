@@ -7,7 +7,7 @@
  *                 │           │    │    │    │    └── tuning thread: measures, sets how many work at once
  *                 │           │    │    │    └── stop thread: with a far source, sees to it that a signal is not waited out
  *                 │           │    │    └── scout: counts ahead, if somebody watches
- *                 │           │    └── checkpoint thread: syncs now and then
+ *                 │           │    └── write-behind thread: keeps the disks busy; checkpoints
  *                 │           └── tick thread: adds up counters, tells the observer
  *                 └── marker, when the first change is due
  */
@@ -31,7 +31,9 @@
 #include "engine/tuning.h"
 #include "engine/verify.h"
 
-#define CHECKPOINT_S 60
+#define CHECKPOINT_NS INT64_C(60000000000)
+/* How often is looked whether there is enough to be brought to the disk. */
+#define BEHIND_NS INT64_C(200000000)
 /* How long a far source has for what it was asked when the run is to stop, and how soon that is noticed. */
 #define STOP_PATIENCE_NS INT64_C(2000000000)
 #define STOP_LOOK_NS INT64_C(100000000)
@@ -443,19 +445,22 @@ static void watch_stop(void *context)
 		dr_far_lost(watch->run->far, -EINTR, "stopped by a signal");
 }
 
+/* 0: all that was written until now is on disk. One thread at a time. */
 static int sync_devices(struct dr_run *run)
 {
 	int rc = 0;
-	for (struct dr_device *d = atomic_load(&run->devices.first); d; d = d->next)
+	for (struct dr_device *d = atomic_load(&run->devices.first); d; d = d->next) {
 		if (syncfs(d->fd) < 0)
-			rc = -errno;
+			d->sync_error = -errno;
+		if (d->sync_error)
+			rc = d->sync_error;
+	}
 	return rc;
 }
 
 /* What is synced now need not be doubted after a crash later on. */
-static void checkpoint(void *context)
+static void checkpoint(struct dr_run *run)
 {
-	struct dr_run *run = context;
 	struct dr_time time;
 	pthread_mutex_lock(&run->change_lock);
 	int rc = dr_marker_begin_checkpoint(&run->marker, &time);
@@ -463,6 +468,37 @@ static void checkpoint(void *context)
 	if (rc == 0 && sync_devices(run) == 0) {
 		dr_marker_end_checkpoint(&run->marker, time);
 		dr_remember_commit(run);
+	}
+}
+
+/* Of a thread of its own. */
+struct behind {
+	struct dr_run *run;
+	uint64_t bytes;        /* that had been written when the last sync began */
+	int64_t checkpoint_ns; /* when the last one ended */
+};
+
+/*
+ * What was written goes to the disk while there is still something to copy. The kernel waits until a tenth of the memory
+ * is dirty, so that a smaller copy would be all read first and all written then.
+ */
+static void write_behind(void *context)
+{
+	struct behind *b = context;
+	struct dr_counts counts;
+	/* While one batch is synced the next one gathers: a slow disk does not wait for the next look. */
+	for (;;) {
+		add_up(b->run, &counts);
+		bool due = dr_now_ns() - b->checkpoint_ns >= CHECKPOINT_NS;
+		if (!due && counts.bytes_written - b->bytes < DR_BEHIND_BYTES)
+			return;
+		b->bytes = counts.bytes_written;
+		if (!due) {
+			sync_devices(b->run);
+			continue;
+		}
+		checkpoint(b->run);
+		b->checkpoint_ns = dr_now_ns();
 	}
 }
 
@@ -640,18 +676,19 @@ static int work(struct dr_run *run, const struct dr_roots *roots, struct dr_summ
 		struct dr_err *err)
 {
 	const struct dr_observer *observer = run->report.observer;
-	struct dr_ticker ticks, checkpoints;
-	bool checkpointed = durable(run) && !run->options->dry_run;
+	struct dr_ticker ticks, behinds;
+	struct behind behind = {.run = run, .checkpoint_ns = dr_now_ns()};
+	bool is_behind = durable(run) && !run->options->dry_run;
 	start_tuning(run, roots);
 	if (!run->far)
 		dr_scout_start(&run->scout, run, roots->src);
 	dr_ticker_start(&ticks, observer->tick ? (int64_t)observer->tick_ms * 1000000 : 0, tell_progress,
 			run);
-	dr_ticker_start(&checkpoints, checkpointed ? CHECKPOINT_S * 1000000000LL : 0, checkpoint, run);
+	dr_ticker_start(&behinds, is_behind ? BEHIND_NS : 0, write_behind, &behind);
 	int rc = run_pass(run);
 	if (rc == 0)
 		rc = run_delete_pass(run, roots);
-	dr_ticker_end(&checkpoints);
+	dr_ticker_end(&behinds);
 	if (!run->far)
 		dr_scout_end(&run->scout);
 	dr_moves_end(run);

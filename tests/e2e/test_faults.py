@@ -2,11 +2,12 @@
 """Storage that fails: each error names path, operation and reason, the others go on, nothing half-done stays."""
 import os
 import re
+import subprocess
 
 import pytest
 
 from judge import Snapshot, assert_equal, litter
-from lab import MIB, run
+from lab import MIB, require, run
 from trees import many_files, noise, plant
 
 REASON = {"EIO": "Input/output error", "EACCES": "Permission denied", "ENOSPC": "No space left on device",
@@ -83,6 +84,30 @@ def test_an_fsync_that_fails_is_no_success(drover, tree, work, faulty):
     os.mkdir(work / "backing")
     result = drover.sync("--fsync=each", tree, faulty(work / "backing", "fsync:*:EIO"), code=(1, 5))
     assert REASON["EIO"] in result.err
+
+
+def written_by(process):
+    with open(f"/proc/{process}/io", encoding="ascii") as file:
+        return int(re.search(r"wchar: (\d+)", file.read())[1])
+
+
+@pytest.mark.local
+def test_a_disk_that_fails_while_the_copy_goes_on_is_no_success(drover, src, dst, work):
+    """The kernel tells of it once, and not to the sync at the end: to the one that keeps the disk busy meanwhile."""
+    require("strace")
+    plant(src, {"large": noise(MIB) * 120})
+    with drover.start("--bwlimit=24M", src, dst) as running:
+        process = running.process.pid
+        running.until(lambda: written_by(process) > MIB, "something is written")
+        others = [thread for thread in os.listdir(f"/proc/{process}/task") if int(thread) != process]
+        with subprocess.Popen(["strace", "-qq", "-o", work / "trace", "-e", "trace=syncfs", "-e",
+                               "inject=syncfs:error=EIO:when=1", *(word for thread in others for word in ("-p", thread))]):
+            result = running.end(code=5)
+    assert "(INJECTED)" in (work / "trace").read_text(), "the disk never failed"
+    assert "what was written may not be on disk" in result.err
+    assert (dst / ".drover.run").exists(), "the next run has to know"
+    drover.sync(src, dst)
+    assert_equal(src, dst)
 
 
 def test_an_entry_that_cannot_be_deleted_is_named(drover, tree, work, faulty):
