@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Where the trees lie: an ext4 image of our own, a given directory, and directories with latency; and their caches."""
 import contextlib
+import dataclasses
 import os
 import pathlib
 import shutil
@@ -28,21 +29,52 @@ def unmount(path):
     run('umount', '-l', path)
 
 
+@dataclasses.dataclass
+class Disk:
+    """What a disk can do, reading and writing each."""
+    bytes_per_s: int
+    requests_per_s: int
+
+    @contextlib.contextmanager
+    def holds_for(self, device):
+        """Slows a block device down to that, for all who use it: so its speed is no longer that of the hour."""
+        number = output('lsblk', '--noheadings', '--nodeps', '--output', 'MAJ:MIN', device).strip()
+        with scratch() as group:
+            run('mount', '-t', 'cgroup', '-o', 'blkio', 'drover-bench', group)
+            try:
+                self._set(group, number, self.bytes_per_s, self.requests_per_s)
+                yield
+            finally:
+                self._set(group, number, 0, 0)  # no limit
+                unmount(group)
+
+    @staticmethod
+    def _set(group, number, bytes_per_s, requests_per_s):
+        for way in ('read', 'write'):
+            (group / f'blkio.throttle.{way}_bps_device').write_text(f'{number} {bytes_per_s}')
+            (group / f'blkio.throttle.{way}_iops_device').write_text(f'{number} {requests_per_s}')
+
+
 @contextlib.contextmanager
-def image(size_bytes):
-    """A directory on a fresh ext4 file system; direct I/O, so that the host's page cache holds nothing of it twice."""
+def image(size_bytes, disk=None, filled=False):
+    """A directory on a fresh ext4 file system; direct I/O, so that the host's page cache holds nothing of it twice. On a
+    disk as fast as `disk`, where one is given. filled: not the first copy alone has to find its blocks."""
     device = None
     with scratch() as work:
         file, place = work / 'image', work / 'mnt'
         place.mkdir()
         try:
-            run('truncate', '-s', size_bytes, file)
+            if filled:
+                run('dd', 'if=/dev/zero', f'of={file}', 'bs=4M', f'count={size_bytes >> 22}', 'oflag=direct', 'status=none')
+            else:
+                run('truncate', '-s', size_bytes, file)
             # Everything is laid out now: no initialisation in the background during the runs.
             run('mkfs.ext4', '-q', '-F', '-E', 'lazy_itable_init=0,lazy_journal_init=0', file)
             device = output('losetup', '--direct-io=on', '--find', '--show', file).strip()
             run('mount', device, place)
             try:
-                yield place
+                with disk.holds_for(device) if disk else contextlib.nullcontext():
+                    yield place
             finally:
                 unmount(place)
         finally:
