@@ -119,7 +119,8 @@ struct dr_run {
 	pthread_mutex_t fatal_lock;
 
 	pthread_mutex_t xfer_lock; /* guards xfers */
-	struct dr_xfer *xfers;     /* large files in progress, for the display */
+	struct dr_xfer *xfers;     /* large files in progress */
+	atomic_uint n_xfers;       /* so many; changed under xfer_lock */
 };
 
 /* An entry on its way: source entry, its directory, both descriptors, its counterpart. */

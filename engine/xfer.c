@@ -8,7 +8,8 @@
  *                                        last one out: check the source, commit
  *
  * The first worker begins the file and works on it at once; idle ones are called
- * in while there is enough left. Holes are never handed out. Where the file
+ * in while there is enough left, and leave again when more files are begun, so that
+ * all files have as many. Holes are never handed out. Where the file
  * system can share blocks (FICLONE) or an NFS server can copy by itself
  * (copy_file_range), it does, and no byte passes here.
  *
@@ -35,6 +36,8 @@
 
 /* Another worker is called in while more than this is left to hand out. */
 #define SHARE_BYTES ((uint64_t)8 << 20)
+/* What all files have together. There are no blocks for more; and many who write to one file wait for one another. */
+#define SHARE_WORKERS (DR_JOBS_BLOCKS / DR_XFER_DEPTH)
 /* What one call of a server's own copy moves: long enough to be worth it, short enough to stop between two. */
 #define RANGE_BYTES ((uint64_t)64 << 20)
 
@@ -68,12 +71,13 @@ struct flow {
 	struct slot slots[DR_XFER_DEPTH];
 	struct slot *free, *arrived, **last;
 	unsigned n;            /* not free */
+	bool called;           /* others are at work on the file: who is not needed may leave */
 	bool has_range;        /* the next one to read, taken from the file */
 	uint64_t offset_bytes; /* it */
 	size_t len_bytes;
 };
 
-static void work_on(struct dr_hand *hand, struct dr_xfer *x);
+static void work_on(struct dr_hand *hand, struct dr_xfer *x, bool called);
 
 /* ---- state of a file, any worker -------------------------------------------------- */
 
@@ -146,7 +150,14 @@ static void run_call(struct dr_task *task, struct dr_worker *worker)
 	struct dr_xfer *x = call->xfer;
 	hand->worker = worker;
 	free(call);
-	work_on(hand, x);
+	work_on(hand, x, true);
+}
+
+/* How many a file may have. */
+static unsigned share(const struct dr_run *run)
+{
+	unsigned files = atomic_load_explicit(&run->n_xfers, memory_order_relaxed);
+	return files < SHARE_WORKERS ? SHARE_WORKERS / (files ? files : 1) : 1;
 }
 
 static void call_another(struct dr_hand *hand, struct dr_xfer *x)
@@ -193,7 +204,8 @@ static bool begin_block(struct dr_hand *hand, struct dr_xfer *x, struct flow *f)
 {
 	struct slot *slot = f->free;
 	bool wait = f->n == 0;
-	if (!slot || !next_range(hand, x, f))
+	bool leaves = f->called && !f->has_range && atomic_load(&x->workers) > share(hand->run);
+	if (!slot || leaves || !next_range(hand, x, f))
 		return false;
 	slot->block = dr_blocks_take(&hand->run->blocks, wait);
 	int rc = slot->block || !wait ? 0 : -ENOMEM;
@@ -383,9 +395,9 @@ static void take_in(struct dr_hand *hand, struct dr_xfer *x, struct flow *f, str
 	}
 }
 
-static void by_blocks(struct dr_hand *hand, struct dr_xfer *x)
+static void by_blocks(struct dr_hand *hand, struct dr_xfer *x, bool called)
 {
-	struct flow f = {.n = 0};
+	struct flow f = {.called = called};
 	bool stuck = false;
 	f.last = &f.arrived;
 	for (unsigned i = 0; i < DR_XFER_DEPTH; i++) {
@@ -396,7 +408,8 @@ static void by_blocks(struct dr_hand *hand, struct dr_xfer *x)
 	for (;;) {
 		while (begin_block(hand, x, &f))
 			;
-		call_another(hand, x);
+		if (atomic_load(&x->workers) < share(hand->run))
+			call_another(hand, x);
 		if (f.n == 0)
 			return;
 		/* Whatever else is complete is no longer in its lane, although its turn has not come. */
@@ -510,6 +523,7 @@ static void list_add(struct dr_run *run, struct dr_xfer *x)
 	if (x->older)
 		x->older->newer = x;
 	run->xfers = x;
+	atomic_fetch_add(&run->n_xfers, 1);
 	pthread_mutex_unlock(&run->xfer_lock);
 }
 
@@ -522,6 +536,7 @@ static void list_remove(struct dr_run *run, struct dr_xfer *x)
 		run->xfers = x->older;
 	if (x->older)
 		x->older->newer = x->newer;
+	atomic_fetch_sub(&run->n_xfers, 1);
 	pthread_mutex_unlock(&run->xfer_lock);
 }
 
@@ -776,19 +791,24 @@ static bool end(struct dr_hand *hand, struct dr_xfer *x)
 	return true;
 }
 
-static void work_on(struct dr_hand *hand, struct dr_xfer *x)
+/* called: there are others, and one of them stays to the end. */
+static void work_on(struct dr_hand *hand, struct dr_xfer *x, bool called)
 {
-	do {
+	for (;;) {
 		int rc = dr_xfer_make_queue(hand);
 		if (rc < 0)
 			dr_xfer_set_error(x, DR_SRC, "queue", rc);
 		else if (x->method == DR_BY_SERVER)
 			by_server(hand, x);
 		else if (x->method == DR_BY_BLOCKS)
-			by_blocks(hand, x);
+			by_blocks(hand, x, called);
 		else if (x->method == DR_BY_SHIFT)
 			by_shift(hand, x);
-	} while (atomic_fetch_sub(&x->workers, 1) == 1 && !end(hand, x));
+		if (atomic_fetch_sub(&x->workers, 1) > 1 || end(hand, x))
+			return;
+		/* Once more, and alone: now it is this one that stays. */
+		called = false;
+	}
 }
 
 /* Descriptors of the directories, then whatever the file's way asks for. */
@@ -835,7 +855,7 @@ static void begin(struct dr_task *task, struct dr_worker *worker)
 	} else if (x->feed) {
 		dr_xfer_link_read(hand, x);
 	} else {
-		work_on(hand, x);
+		work_on(hand, x, false);
 	}
 }
 
