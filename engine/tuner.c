@@ -49,7 +49,7 @@
 #define REST_FIRST S
 #define REST_MOST (5 * S)
 #define SETTLE_MOST (5 * S)     /* while workers that are too many get no fewer */
-#define NOTHING_LEARNED (1 * S) /* so long, and a trial is given up */
+#define NOTHING_LEARNED (1 * S) /* so long, and half of its time, and a trial is given up */
 #define LANES_A_ROUND 2
 #define QUEUE_LEAST 0.05 /* share of all workers who wait in a lane, for it to be limited */
 
@@ -81,7 +81,7 @@ struct dr_tuner {
 	int trial_lane;         /* -1: workers */
 	int64_t settle_from_ns; /* of the change to another setting, or of what it came to yet; -1: settled */
 	double at_work_least;   /* since then; 0: not looked at */
-	int64_t nothing_from_ns; /* windows tell nothing since then; -1: they do */
+	int64_t nothing_ns, told_ns; /* of the trial: windows that told nothing, and that told something */
 
 	enum move move;
 	unsigned round;       /* since something changed */
@@ -285,6 +285,7 @@ static void begin_trial(struct dr_tuner *tuner, const struct dr_tuner_limits *tr
 	tell(tuner, DR_TUNER_TRY, lane, limit_of(&tuner->best, lane), limit_of(tried, lane),
 	     &tuner->trial.sum[0], NULL);
 	tuner->on_trial = true;
+	tuner->nothing_ns = tuner->told_ns = 0;
 	tuner->trial_lane = lane;
 	tuner->tried = *tried;
 	set_limits(tuner);
@@ -688,13 +689,12 @@ static bool is_evidence(const struct dr_tuner *tuner, const struct dr_tuner_samp
 	       !sample->network_limited;
 }
 
-static void nothing_learned(struct dr_tuner *tuner)
+static void nothing_learned(struct dr_tuner *tuner, int64_t len_ns)
 {
 	tuner->recent.n = 0;
 	tuner->gathered = (struct dr_window){0};
-	if (tuner->nothing_from_ns < 0)
-		tuner->nothing_from_ns = tuner->now_ns;
-	if (tuner->now_ns - tuner->nothing_from_ns > NOTHING_LEARNED)
+	tuner->nothing_ns += len_ns;
+	if (tuner->nothing_ns > NOTHING_LEARNED && tuner->nothing_ns > tuner->told_ns)
 		give_up_trial(tuner);
 }
 
@@ -766,10 +766,10 @@ unsigned dr_tuner_step(struct dr_tuner *tuner, const struct dr_tuner_sample *sam
 	tuner->limiter = what_limits(tuner);
 	if (steered(tuner) && !capped) {
 		if (is_evidence(tuner, sample)) {
-			tuner->nothing_from_ns = -1;
+			tuner->told_ns += sample->len_ns;
 			gather(tuner);
 		} else {
-			nothing_learned(tuner);
+			nothing_learned(tuner, sample->len_ns);
 		}
 		tuner->limiter = what_limits(tuner);
 	}
@@ -807,7 +807,7 @@ struct dr_tuner *dr_tuner_create(const struct dr_tuner_rules *rules, const struc
 	if (!tuner)
 		return NULL;
 	tuner->best = *start;
-	tuner->began_ns = tuner->nothing_from_ns = -1;
+	tuner->began_ns = -1;
 	dr_caps_init(&tuner->caps);
 	dr_noise_init(&tuner->noise);
 	take_rules(tuner, rules);

@@ -156,14 +156,14 @@ static enum dr_verdict decided(double errors, double keep, double back)
 	return errors >= keep ? DR_VERDICT_KEEP : errors <= -back ? DR_VERDICT_BACK : DR_VERDICT_ON;
 }
 
-/* In the middle of B it can be obvious that more pay, or that fewer cost; that they do not is worth a longer look. */
+/* In the middle of B it can be obvious; that fewer cost nothing is worth a longer look, and so is the first window of more. */
 static enum dr_verdict obvious(const struct dr_trial *trial, const struct dr_leg *b,
 			       const struct dr_noise *noise)
 {
 	double errors = b_score(trial, b, noise, b->n == 1 && !trial->more ? DRIFT_ONE : DRIFT_FEW);
-	if (trial->more)
-		return errors >= MIDDLE_KEEP_ERRORS ? DR_VERDICT_KEEP : DR_VERDICT_ON;
-	return errors <= -MIDDLE_BACK_ERRORS ? DR_VERDICT_BACK : DR_VERDICT_ON;
+	if (trial->more && errors >= MIDDLE_KEEP_ERRORS)
+		return DR_VERDICT_KEEP;
+	return errors <= -MIDDLE_BACK_ERRORS && (!trial->more || b->n > 1) ? DR_VERDICT_BACK : DR_VERDICT_ON;
 }
 
 enum dr_verdict dr_trial_glance(const struct dr_trial *trial, const struct dr_window *window,
