@@ -25,6 +25,8 @@
 #define MOVED_MOST 0.2
 /* Fewer that get so much more done: that may be easier work that has just come. */
 #define GAIN_MOST 0.25
+/* More that get so much less done, in two windows, are not worth a longer look, however much windows differ. */
+#define LOSS_MOST 0.3
 /* Two As that are farther apart than this and than noise explains: a turn that says nothing. */
 #define DRIFT_MOST 0.25
 #define TURNS_MOST 3
@@ -138,15 +140,15 @@ static double score(const struct dr_trial *trial, double effect, double variance
 	return (mean - trial->margin) * sqrt(precision);
 }
 
-static double b_effect(const struct dr_trial *trial)
+static double b_effect(const struct dr_trial *trial, const struct dr_leg *b)
 {
-	return leg_mean(&trial->b) - leg_mean(&trial->before);
+	return leg_mean(b) - leg_mean(&trial->before);
 }
 
 static double b_score(const struct dr_trial *trial, const struct dr_leg *b, const struct dr_noise *noise,
 		      double drift)
 {
-	double effect = leg_mean(b) - leg_mean(&trial->before);
+	double effect = b_effect(trial, b);
 	double variance = noise->variance * (1.0 / b->n + 1.0 / trial->before.n) + drift * drift;
 	return score(trial, effect, variance);
 }
@@ -163,7 +165,10 @@ static enum dr_verdict obvious(const struct dr_trial *trial, const struct dr_leg
 	double errors = b_score(trial, b, noise, b->n == 1 && !trial->more ? DRIFT_ONE : DRIFT_FEW);
 	if (trial->more && errors >= MIDDLE_KEEP_ERRORS)
 		return DR_VERDICT_KEEP;
-	return errors <= -MIDDLE_BACK_ERRORS && (!trial->more || b->n > 1) ? DR_VERDICT_BACK : DR_VERDICT_ON;
+	bool back = errors <= -MIDDLE_BACK_ERRORS;
+	if (trial->more)
+		back = b->n > 1 && (back || b_effect(trial, b) < -LOSS_MOST);
+	return back ? DR_VERDICT_BACK : DR_VERDICT_ON;
 }
 
 enum dr_verdict dr_trial_glance(const struct dr_trial *trial, const struct dr_window *window,
@@ -195,7 +200,7 @@ static enum dr_verdict end_b(struct dr_trial *trial, const struct dr_noise *nois
 	enum dr_verdict ret = decided(b_score(trial, &trial->b, noise, DRIFT_LEG),
 				      trial->more ? LEG_KEEP_MORE_ERRORS : LEG_ERRORS, LEG_ERRORS);
 	bool in_doubt = ret == DR_VERDICT_KEEP && !trial->more &&
-			(moved(trial) > MOVED_MOST || b_effect(trial) > GAIN_MOST);
+			(moved(trial) > MOVED_MOST || b_effect(trial, &trial->b) > GAIN_MOST);
 	/* More are not taken back for a window or two that were good by chance. */
 	if (ret == DR_VERDICT_BACK && trial->more && trial->before.n < BEFORE_LEAST)
 		in_doubt = true;
