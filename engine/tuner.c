@@ -11,7 +11,8 @@
  * a server got better. Less is tried more and more seldom, since that can cost throughput, and not at all where
  * Little's law says that it must.
  *
- * Windows in which workers had nothing to do, or waited for something else than storage, tell nothing.
+ * Windows in which workers had nothing to do, or waited for something else than storage, tell nothing. While the
+ * processors are busy no more workers are tried.
  */
 #include "engine/tuner.h"
 
@@ -51,6 +52,7 @@
 #define SETTLE_MOST (5 * S)     /* while workers that are too many get no fewer */
 #define NOTHING_LEARNED (1 * S) /* so long, and half of its time, and a trial is given up */
 #define LANES_A_ROUND 2
+#define CPU_FULL 0.97    /* of the processors: more workers would only wait for them */
 #define QUEUE_LEAST 0.05 /* share of all workers who wait in a lane, for it to be limited */
 
 /* The storage changed: what gets done is that far from what it was. */
@@ -423,6 +425,8 @@ static bool more_workers(const struct dr_tuner *tuner, const struct dr_window *r
 			 struct dr_tuner_limits *tried)
 {
 	unsigned most = tuner->rules.most_workers;
+	if (tuner->cpu > CPU_FULL)
+		return false;
 	tried->workers = twice(tried->workers) < most ? twice(tried->workers) : most;
 	for (int i = 0; i < DR_LANE_COUNT; i++)
 		if (tried->lane[i] != DR_LANE_NO_LIMIT &&
@@ -668,8 +672,10 @@ static void read_window(const struct dr_tuner_sample *sample, struct dr_window *
 
 static void look_around(struct dr_tuner *tuner, const struct dr_tuner_sample *sample)
 {
-	if (tuner->began_ns < 0)
+	if (tuner->began_ns < 0) {
 		tuner->began_ns = sample->at_ns - sample->len_ns;
+		tuner->cpu = sample->cpu;
+	}
 	tuner->now_ns = sample->at_ns;
 	read_window(sample, &tuner->latest);
 	double rate = tuner->latest.steps / tuner->latest.len_s;
