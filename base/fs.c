@@ -120,6 +120,13 @@ int dr_fs_open_read(int dir, const char *name, bool noatime)
 	return fd < 0 ? -errno : fd;
 }
 
+bool dr_fs_is_at(int fd, int dir, const char *name)
+{
+	struct stat own, named;
+	return fstat(fd, &own) == 0 && fstatat(dir, name, &named, AT_SYMLINK_NOFOLLOW) == 0 &&
+	       own.st_ino == named.st_ino && own.st_dev == named.st_dev;
+}
+
 int dr_fs_stat(int dir, const char *name, struct dr_meta *ret)
 {
 	struct statx x;

@@ -33,6 +33,9 @@ int dr_fs_open_dir(int dir, const char *path);
 /* Opens one regular file for reading; no link followed, never blocks on a fifo. noatime: O_NOATIME. */
 int dr_fs_open_read(int dir, const char *name, bool noatime);
 
+/* Is what fd is open on still what has that name? (After a lock: who had it before can have renamed or removed it.) */
+bool dr_fs_is_at(int fd, int dir, const char *name);
+
 /* statx of a name (not followed), or of fd itself with name "". No automount, cached attributes allowed. */
 int dr_fs_stat(int dir, const char *name, struct dr_meta *ret);
 

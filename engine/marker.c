@@ -85,13 +85,6 @@ static int touch(int fd, struct dr_time *ret)
 	return rc;
 }
 
-static bool still_there(int fd, int dir)
-{
-	struct dr_meta ours, now;
-	return dr_fs_stat(fd, "", &ours) == 0 && dr_fs_stat(dir, DR_MARKER_NAME, &now) == 0 &&
-	       ours.ino == now.ino;
-}
-
 static int open_locked(int dir, struct dr_err *err)
 {
 	for (;;) {
@@ -109,7 +102,7 @@ static int open_locked(int dir, struct dr_err *err)
 			    c.host, DR_MARKER_NAME);
 		}
 		/* Where locks are not to be had (NFS mounted with nolock), runs must be kept apart by hand. */
-		if (still_there(fd, dir))
+		if (dr_fs_is_at(fd, dir, DR_MARKER_NAME))
 			return fd;
 		close(fd); /* its owner finished and removed it meanwhile */
 	}

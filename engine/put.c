@@ -107,7 +107,7 @@ int dr_put_file(struct dr_hand *hand, struct dr_put *put, const struct dr_item *
 /* What is there under the name, if it is ours alone and of use to nobody else at this moment; -EBUSY: it is. */
 static int open_part(const struct dr_put *put)
 {
-	struct dr_meta now, named;
+	struct dr_meta now;
 	int dir = put->item->dst_fd, flags = O_RDWR | O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK;
 	int fd = openat(dir, put->temp, flags);
 	if (fd < 0)
@@ -116,7 +116,7 @@ static int open_part(const struct dr_put *put)
 	if (rc == 0 && (!dr_is_file(&now) || now.nlink != 1 || now.uid != geteuid()))
 		rc = -EPERM;
 	/* Another run may have given it its own name meanwhile. */
-	if (rc == 0 && (dr_fs_stat(dir, put->temp, &named) < 0 || named.ino != now.ino))
+	if (rc == 0 && !dr_fs_is_at(fd, dir, put->temp))
 		rc = -EBUSY;
 	if (rc < 0)
 		close(fd);

@@ -54,9 +54,7 @@ static void empty(int dir)
 /* Locked, and still what has the name? Whoever had it before may just have removed it. */
 static bool holds(const struct nook *nook)
 {
-	struct stat own, named;
-	return flock(nook->lock, LOCK_EX | LOCK_NB) == 0 && fstat(nook->lock, &own) == 0 &&
-	       fstatat(nook->dir, LOCK_NAME, &named, AT_SYMLINK_NOFOLLOW) == 0 && own.st_ino == named.st_ino;
+	return flock(nook->lock, LOCK_EX | LOCK_NB) == 0 && dr_fs_is_at(nook->lock, nook->dir, LOCK_NAME);
 }
 
 static void forget(struct nook *nook)
@@ -230,7 +228,7 @@ static int open_part(struct incoming *in, struct dr_err *err)
 	in->fd = open(in->part, O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0600);
 	if (in->fd < 0)
 		return dr_err_sys(err, -errno, "manifest %s: create", in->part);
-	if (flock(in->fd, LOCK_EX | LOCK_NB) < 0) {
+	if (flock(in->fd, LOCK_EX | LOCK_NB) < 0 || !dr_fs_is_at(in->fd, AT_FDCWD, in->part)) {
 		dr_closep(&in->fd);
 		return dr_err_set(err, -EBUSY, "manifest %s: another drover is at it", in->part);
 	}

@@ -376,18 +376,6 @@ static int check_file(struct dr_scan *scan, bool *ret_there, struct dr_err *err)
 	return 0;
 }
 
-static int remove_part(struct dr_scan *scan, struct dr_err *err)
-{
-	static const char *const tails[] = {"-journal", ""};
-	for (size_t i = 0; i < sizeof tails / sizeof tails[0]; i++) {
-		char path[PATH_MAX];
-		snprintf(path, sizeof path, "%s%s", scan->place.part, tails[i]);
-		if (unlink(path) < 0 && errno != ENOENT)
-			return dr_err_sys(err, -errno, "remove %s", path);
-	}
-	return 0;
-}
-
 static void fill_header(const struct dr_scan *scan, struct dr_manifest_header *h)
 {
 	const struct dr_scan_options *o = scan->options;
@@ -442,7 +430,7 @@ int dr_scan_keep_open(struct dr_scan *scan, struct dr_err *err)
 		dr_report_note(&scan->report, DR_NOTE_INFO, "there is no manifest %s yet: everything is read",
 			       o->manifest);
 	if (rc == 0 && o->restart)
-		rc = remove_part(scan, err);
+		rc = dr_manifest_remove(scan->place.part, err);
 	if (rc < 0)
 		return rc;
 	return open_part(scan, err);
@@ -481,9 +469,9 @@ int dr_scan_keep_finish(struct dr_scan *scan, struct dr_scan_summary *summary, s
 		    err, -EBADMSG,
 		    "%s: damaged: it does not hold the files that were seen (--restart to begin anew)",
 		    scan->place.part);
-	dr_manifest_close(scan->manifest);
-	scan->manifest = NULL;
 	rc = put_in_place(scan);
+	dr_manifest_close(scan->manifest); /* until now it was nobody else's */
+	scan->manifest = NULL;
 	if (rc < 0)
 		return dr_err_sys(err, rc, "manifest %s: rename", scan->options->manifest);
 	for (size_t i = 0; i < scan->whole_len; i++)

@@ -25,6 +25,8 @@
 #include <unistd.h>
 #include <xxhash.h>
 
+#include "base/fs.h"
+
 #define PAGE_BYTES "16384"
 #define CACHE_KIB "4096"
 #define ROW_MOST_BYTES (16 << 20)
@@ -34,6 +36,10 @@
 #define HEADER_JOURNAL_MODES 18 /* two bytes: 1 is a rollback journal, 2 a WAL */
 #define HEADER_USER_VERSION 60
 #define HEADER_APPLICATION_ID 68
+/* Who writes holds a POSIX lock on these (the lock-byte page, same source). */
+#define LOCK_FIRST_BYTE 0x40000000
+#define LOCK_BYTES 512
+#define JOURNAL_NAME_BYTES (NAME_MAX + sizeof "-journal")
 static const char header_magic[16] = "SQLite format 3";
 
 /* ---- VFS layers ------------------------------------------------------------------- */
@@ -148,15 +154,18 @@ int dr_db_errno(const struct dr_db *db, int result)
 	}
 }
 
+static int busy(const char *path, struct dr_err *err)
+{
+	return dr_err_set(err, -EBUSY, "%s: another process writes it", path);
+}
+
 /* Words for a result code. Not SQLite's own, which may quote the file. */
 static int fail(const struct dr_db *db, int result, const char *path, struct dr_err *err)
 {
 	int r = dr_db_errno(db, result);
 	if (r == -EBADMSG)
 		return dr_err_set(err, r, "%s: damaged: %s", path, sqlite3_errstr(result));
-	if (r == -EBUSY)
-		return dr_err_set(err, r, "%s: another process writes it", path);
-	return dr_err_sys(err, r, "%s", path);
+	return r == -EBUSY ? busy(path, err) : dr_err_sys(err, r, "%s", path);
 }
 
 static int refuse(const char *path, const struct dr_db_shape *shape, struct dr_err *err)
@@ -166,8 +175,8 @@ static int refuse(const char *path, const struct dr_db_shape *shape, struct dr_e
 
 /* ---- the file --------------------------------------------------------------------- */
 
-/* Holds the directory that path is in; its name there goes to name. */
-static int open_parent(struct dr_db *db, const char *path, char name[NAME_MAX + 1])
+/* Holds the directory that path is in, and its name there. */
+static int open_parent(struct dr_db *db, const char *path)
 {
 	const char *slash = strrchr(path, '/'), *base = slash ? slash + 1 : path;
 	char *parent = slash ? strndup(path, (size_t)(base - path)) : strdup(".");
@@ -175,7 +184,7 @@ static int open_parent(struct dr_db *db, const char *path, char name[NAME_MAX + 
 		return -ENOMEM;
 	int r = !*base ? -EISDIR : strlen(base) > NAME_MAX - strlen("-journal") ? -ENAMETOOLONG : 0;
 	if (r == 0) {
-		strcpy(name, base);
+		strcpy(db->name, base);
 		db->dir = open(parent, O_PATH | O_DIRECTORY | O_CLOEXEC);
 		r = db->dir < 0 ? -errno : 0;
 	}
@@ -184,24 +193,36 @@ static int open_parent(struct dr_db *db, const char *path, char name[NAME_MAX + 
 }
 
 /* Names a file that is read; one that is written is not looked for behind a link. */
-static int find(struct dr_db *db, const char *path, enum dr_db_mode mode, char name[NAME_MAX + 1])
+static int find(struct dr_db *db, const char *path, enum dr_db_mode mode)
 {
 	if (mode != DR_DB_READ)
-		return open_parent(db, path, name);
+		return open_parent(db, path);
 	char *resolved = realpath(path, NULL);
 	if (!resolved)
 		return -errno;
-	int r = open_parent(db, resolved, name);
+	int r = open_parent(db, resolved);
 	free(resolved);
 	return r;
 }
 
-/* A journal is believed when it belongs to whom the file belongs to: /tmp is open to all. */
-static int look_at_journal(struct dr_db *db, const char *name, uid_t owner)
+static void name_journal(char ret[JOURNAL_NAME_BYTES], const char *name)
 {
-	char journal[NAME_MAX + sizeof "-journal"];
+	snprintf(ret, JOURNAL_NAME_BYTES, "%s-journal", name);
+}
+
+static int unlink_journal(int dir, const char *name)
+{
+	char journal[JOURNAL_NAME_BYTES];
+	name_journal(journal, name);
+	return unlinkat(dir, journal, 0) < 0 && errno != ENOENT ? -errno : 0;
+}
+
+/* A journal is believed when it belongs to whom the file belongs to: /tmp is open to all. */
+static int look_at_journal(struct dr_db *db, uid_t owner)
+{
+	char journal[JOURNAL_NAME_BYTES];
 	struct stat st;
-	snprintf(journal, sizeof journal, "%s-journal", name);
+	name_journal(journal, db->name);
 	if (fstatat(db->dir, journal, &st, AT_SYMLINK_NOFOLLOW) < 0)
 		return errno == ENOENT ? 0 : -errno;
 	if (db->writable)
@@ -216,42 +237,68 @@ static int look_at_journal(struct dr_db *db, const char *name, uid_t owner)
 	return 0;
 }
 
-/* Closing any descriptor of a file drops this process's locks on it: so nothing that is there is opened here. */
-static int make(struct dr_db *db, const char *name)
+/* What is no file to look into: -ELOOP, -EISDIR, or -EBADMSG. */
+static int check_type(const struct stat *st)
 {
-	int fd = openat(db->dir, name, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
-	if (fd < 0)
-		return errno == EEXIST ? 0 : -errno;
-	close(fd);
-	return 0;
+	if (S_ISREG(st->st_mode))
+		return 0;
+	return S_ISLNK(st->st_mode) ? -ELOOP : S_ISDIR(st->st_mode) ? -EISDIR : -EBADMSG;
+}
+
+/*
+ * The descriptor of a file that nobody else writes, renames or removes until it is closed; or -errno,
+ * -EBUSY where another has it. SQLite's own lock comes too late: between its open and its lock, who had
+ * the file before can have renamed it, and the name, or the journal beside it, be another's by then.
+ *
+ * It is closed after SQLite's: with any descriptor of a file the kernel drops all locks that the process has on it.
+ */
+static int open_locked(int dir, const char *name, int flags)
+{
+	struct flock lock = {
+	    .l_type = F_WRLCK, .l_whence = SEEK_SET, .l_start = LOCK_FIRST_BYTE, .l_len = LOCK_BYTES};
+	for (;;) {
+		struct stat st;
+		int fd = openat(dir, name, O_RDWR | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC | flags, 0600);
+		if (fd < 0)
+			return -errno;
+		int r = fstat(fd, &st) < 0 ? -errno : check_type(&st);
+		if (r == 0 && fcntl(fd, F_SETLK, &lock) < 0)
+			r = errno == EAGAIN || errno == EACCES ? -EBUSY : -errno;
+		if (r == 0 && dr_fs_is_at(fd, dir, name))
+			return fd;
+		close(fd); /* r is 0: who had it has renamed or removed it meanwhile */
+		if (r < 0)
+			return r;
+	}
 }
 
 static int open_file(struct dr_db *db, const char *path, const struct dr_db_shape *shape,
 		     enum dr_db_mode mode, struct dr_err *err)
 {
-	char name[NAME_MAX + 1], through[NAME_MAX + 64];
+	char through[NAME_MAX + 64];
 	struct stat st;
-	int r = find(db, path, mode, name);
-	if (r == 0 && fstatat(db->dir, name, &st, AT_SYMLINK_NOFOLLOW) < 0) {
-		r = errno == ENOENT && mode == DR_DB_CREATE ? make(db, name) : -errno;
-		if (r == 0 && fstatat(db->dir, name, &st, AT_SYMLINK_NOFOLLOW) < 0)
-			r = -errno;
+	int r = find(db, path, mode);
+	if (r == 0 && fstatat(db->dir, db->name, &st, AT_SYMLINK_NOFOLLOW) == 0)
+		r = check_type(&st);
+	else if (r == 0 && (errno != ENOENT || mode != DR_DB_CREATE))
+		r = -errno;
+	if (r == 0 && db->writable) {
+		db->fd = open_locked(db->dir, db->name, mode == DR_DB_CREATE ? O_CREAT : 0);
+		r = db->fd < 0 ? db->fd : fstat(db->fd, &st) < 0 ? -errno : 0;
 	}
+	if (r == -EBADMSG)
+		return refuse(path, shape, err);
+	if (r == -EBUSY)
+		return busy(path, err);
 	if (r < 0)
 		return dr_err_sys(err, r, "%s", path);
-	if (S_ISLNK(st.st_mode))
-		return dr_err_sys(err, -ELOOP, "%s", path);
-	if (S_ISDIR(st.st_mode))
-		return dr_err_sys(err, -EISDIR, "%s", path);
-	if (!S_ISREG(st.st_mode))
-		return refuse(path, shape, err);
-	r = look_at_journal(db, name, st.st_uid);
+	r = look_at_journal(db, st.st_uid);
 	if (r < 0)
 		return dr_err_sys(err, r, "%s-journal", path);
 
 	int flags = (db->writable ? SQLITE_OPEN_READWRITE : SQLITE_OPEN_READONLY) | SQLITE_OPEN_NOMUTEX |
 		    SQLITE_OPEN_NOFOLLOW | SQLITE_OPEN_EXRESCODE;
-	snprintf(through, sizeof through, "/proc/self/fd/%d/%s", db->dir, name);
+	snprintf(through, sizeof through, "/proc/self/fd/%d/%s", db->dir, db->name);
 	r = sqlite3_open_v2(through, &db->sql, flags, db->writable ? vfs_write.zName : vfs_read.zName);
 	if (r == SQLITE_CANTOPEN && system_errno(db, 0) == -ENOENT)
 		return dr_err_set(err, -ENOENT, "%s: can't be opened without /proc", path);
@@ -412,7 +459,7 @@ int dr_db_open(struct dr_db **ret, const char *path, const struct dr_db_shape *s
 		return dr_err_set(err, -EOPNOTSUPP, "%s: SQLite has no \"unix\" VFS here", path);
 	}
 	pthread_mutex_init(&db->lock, NULL);
-	db->dir = -1;
+	db->dir = db->fd = -1;
 	db->writable = mode != DR_DB_READ;
 	int r = open_file(db, path, shape, mode, err);
 	if (r == 0)
@@ -431,10 +478,34 @@ void dr_db_close(struct dr_db *db)
 	for (sqlite3_stmt *statement; db->sql && (statement = sqlite3_next_stmt(db->sql, NULL));)
 		sqlite3_finalize(statement);
 	sqlite3_close(db->sql);
+	if (db->fd >= 0)
+		close(db->fd);
 	if (db->dir >= 0)
 		close(db->dir);
 	pthread_mutex_destroy(&db->lock);
 	free(db);
+}
+
+/*
+ * What can't be opened is not in use by others. The journal last: beside an empty file SQLite throws it away, but a
+ * file without it would be taken for whole.
+ */
+int dr_db_remove(const char *path, struct dr_err *err)
+{
+	struct dr_db db = {.dir = -1};
+	int r = open_parent(&db, path);
+	int fd = r < 0 ? r : open_locked(db.dir, db.name, 0);
+	if (r == 0 && fd == -EBUSY)
+		r = fd;
+	if (r == 0 && unlinkat(db.dir, db.name, 0) < 0 && errno != ENOENT)
+		r = -errno;
+	if (r == 0)
+		r = unlink_journal(db.dir, db.name);
+	if (fd >= 0)
+		close(fd);
+	if (db.dir >= 0)
+		close(db.dir);
+	return r == -EBUSY ? busy(path, err) : r < 0 ? dr_err_sys(err, r, "remove %s", path) : 0;
 }
 
 /* ---- transactions and rows -------------------------------------------------------- */
@@ -446,6 +517,19 @@ int dr_db_commit(struct dr_db *db)
 	int r = sqlite3_get_autocommit(db->sql) ? -EIO : dr_db_errno(db, run(db, "COMMIT"));
 	if (r == 0)
 		r = dr_db_errno(db, run(db, "BEGIN EXCLUSIVE"));
+	pthread_mutex_unlock(&db->lock);
+	return r;
+}
+
+int dr_db_finish(struct dr_db *db)
+{
+	pthread_mutex_lock(&db->lock);
+	int r = sqlite3_get_autocommit(db->sql) ? -EIO : dr_db_errno(db, run(db, "COMMIT"));
+	/* Has SQLite close the journal, which under an exclusive lock it keeps. What stands in it is void since the commit. */
+	if (r == 0)
+		r = dr_db_errno(db, run(db, "PRAGMA journal_mode=MEMORY"));
+	if (r == 0)
+		r = unlink_journal(db->dir, db->name);
 	pthread_mutex_unlock(&db->lock);
 	return r;
 }

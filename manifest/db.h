@@ -8,6 +8,7 @@
  */
 #pragma once
 
+#include <limits.h>
 #include <pthread.h>
 #include <sqlite3.h>
 #include <stdbool.h>
@@ -37,12 +38,16 @@ struct dr_db {
 	bool fresh;       /* CREATE: there was nothing in it */
 	bool interrupted; /* READ: beside it is the journal of a writer that did not end; it was left alone */
 	int dir;          /* that the file is in */
+	char name[NAME_MAX + 1]; /* there */
+	int fd; /* a writer's, which holds the lock from before SQLite looks into it; else -1 */
 };
 
 /*
  * 0; -ENOENT; -EBADMSG: not such a file, of another version, or damaged; -EBUSY: another process
  * writes it; or another -errno. With words. When writable, a transaction is
  * open, and what is not committed is gone after close() or a crash.
+ *
+ * A process has a file open for writing once, and not for reading meanwhile: locks keep others out, not itself.
  */
 int dr_db_open(struct dr_db **ret, const char *path, const struct dr_db_shape *shape, enum dr_db_mode mode,
 	       struct dr_err *err);
@@ -51,6 +56,15 @@ void dr_db_close(struct dr_db *db);
 
 /* What was written is durable. Takes the lock. -EIO, -ENOSPC, -EBADMSG... */
 int dr_db_commit(struct dr_db *db);
+
+/*
+ * The last commit. The journal is gone, and the file is locked until close(), so that the caller
+ * can give it another name meanwhile. Nothing is to be written after it.
+ */
+int dr_db_finish(struct dr_db *db);
+
+/* Removes a file, of whatever kind, and its journal. 0 also where it is not there; -EBUSY: another process writes it. */
+int dr_db_remove(const char *path, struct dr_err *err);
 
 /* Reads the whole file: is every page and every row where it belongs? 0, -EBADMSG or -EIO. Takes the lock. */
 int dr_db_intact(struct dr_db *db);

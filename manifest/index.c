@@ -267,18 +267,6 @@ static bool is_ours(const char *path)
 	return be32toh(id) == APPLICATION_ID;
 }
 
-/* The journal last: beside an empty file SQLite throws it away, but a file without it would be taken for whole. */
-static int remove_files(const char *path)
-{
-	char journal[PATH_MAX + 16];
-	int n = snprintf(journal, sizeof journal, "%s-journal", path);
-	if (n < 0 || (size_t)n >= sizeof journal)
-		return -ENAMETOOLONG;
-	if (unlink(path) < 0 && errno != ENOENT)
-		return -errno;
-	return unlink(journal) < 0 && errno != ENOENT ? -errno : 0;
-}
-
 /* Nothing to be opened: 1; else 0 with the database, or -errno. */
 static int open_existing(struct dr_index *x, struct dr_err *err)
 {
@@ -292,8 +280,8 @@ static int open_existing(struct dr_index *x, struct dr_err *err)
 		return rc;
 	if (!is_ours(x->path))
 		return dr_err_set(err, -EBADMSG, "%s: not an index of drover's: left alone", x->path);
-	rc = remove_files(x->path);
-	return rc < 0 ? dr_err_sys(err, rc, "%s: remove, because it is damaged", x->path) : 1;
+	rc = dr_db_remove(x->path, err); /* it is damaged */
+	return rc < 0 ? rc : 1;
 }
 
 int dr_index_open(struct dr_index **ret, const char *path, bool *ret_fresh, struct dr_err *err)
@@ -324,7 +312,7 @@ void dr_index_close(struct dr_index *x)
 		return;
 	dr_db_close(x->db);
 	if (x->damaged && is_ours(x->path))
-		remove_files(x->path);
+		dr_db_remove(x->path, NULL);
 	pthread_mutex_destroy(&x->lock);
 	pthread_mutex_destroy(&x->queue_lock);
 	free(x->queue);

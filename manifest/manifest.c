@@ -282,6 +282,11 @@ void dr_manifest_close(struct dr_manifest *m)
 	free(m);
 }
 
+int dr_manifest_remove(const char *path, struct dr_err *err)
+{
+	return dr_db_remove(path, err);
+}
+
 int dr_manifest_open(struct dr_manifest **ret, const char *path, struct dr_err *err)
 {
 	struct dr_manifest *m = NULL;
@@ -481,5 +486,5 @@ int dr_manifest_finish(struct dr_manifest *m, struct dr_manifest_header *ret)
 	if (r == 0)
 		m->header = *ret = header;
 	pthread_mutex_unlock(&m->db->lock);
-	return r < 0 ? r : dr_db_commit(m->db);
+	return r < 0 ? r : dr_db_finish(m->db);
 }

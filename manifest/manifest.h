@@ -49,6 +49,8 @@ int dr_manifest_create(struct dr_manifest **ret, const char *path, const struct 
 		       bool *ret_resumed, struct dr_err *err);
 int dr_manifest_open(struct dr_manifest **ret, const char *path, struct dr_err *err);
 void dr_manifest_close(struct dr_manifest *manifest);
+/* Removes an unfinished one, damaged or not. -EBUSY: another process writes it. */
+int dr_manifest_remove(const char *path, struct dr_err *err);
 
 const struct dr_manifest_header *dr_manifest_header(const struct dr_manifest *manifest);
 
@@ -85,7 +87,10 @@ int dr_manifest_drop(struct dr_manifest *manifest, uint64_t dir, const char *nam
 
 /* What was put until now survives a crash. */
 int dr_manifest_commit(struct dr_manifest *manifest);
-/* All is in: counts, root digest, header, commit. *ret: the header as it is now. */
+/*
+ * All is in: counts, root digest, header, commit. *ret: the header as it is now. Nothing can be written
+ * after it; until close() no other process can, so that the file can be given its name.
+ */
 int dr_manifest_finish(struct dr_manifest *manifest, struct dr_manifest_header *ret);
 
 /* ---- whole trees (tree.c) --------------------------------------------------------- */

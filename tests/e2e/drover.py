@@ -4,6 +4,7 @@ import json
 import os
 import re
 import resource
+import signal
 import subprocess
 import tempfile
 import time
@@ -158,6 +159,37 @@ class Running:
         result = Result(self.command, self.process.returncode, outputs[0], _text(outputs[1]))
         result_ok(result, code)
         return result
+
+
+class Stopped:
+    """A run that waits after the first of these system calls, one with that path, as it is said there, if one is named,
+    until it is told to go on. start(prefix) starts it."""
+
+    def __init__(self, start, call, log, path=None):
+        self._call, self._log = call, log
+        options = os.environ.get("ASAN_OPTIONS", "") + ":detect_leaks=0"  # LeakSanitizer does not work under ptrace
+        self.running = start((
+            "strace", "-D", "-f", "-qq", "-o", log, "-E", f"ASAN_OPTIONS={options}", *(("-P", path) if path else ()),
+            "-e", f"trace={call}", "-e", f"inject={call}:signal=SIGSTOP:when=1"))
+
+    def __enter__(self):
+        self.running.until(self._is_stopped, f"the run is past {self._call}")
+        return self
+
+    def _is_stopped(self):
+        """All its threads, after the call has returned."""
+        if not re.search(rf"{self._call}\(.*\) += \d", self._log.read_text() if self._log.exists() else ""):
+            return False
+        threads = f"/proc/{self.running.process.pid}/task"
+        return all(open(f"{threads}/{thread}/stat").read().rpartition(")")[2].split()[0] in "Tt"
+                   for thread in os.listdir(threads))
+
+    def go_on(self, code):
+        os.kill(self.running.process.pid, signal.SIGCONT)
+        return self.running.end(code)
+
+    def __exit__(self, *_):
+        self.running.__exit__()
 
 
 class Moments:

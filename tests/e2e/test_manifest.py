@@ -16,7 +16,7 @@ import time
 
 import pytest
 
-from drover import Moments
+from drover import Moments, Stopped
 from judge import FLAG_NODUMP, Snapshot, assert_untouched, set_flags
 from lab import MIB, require, run
 from trees import (FIFO, OLD_NS, Hard, Link, Special, age, deep_path, many_files, nasty, noise, plant, replace_by,
@@ -761,11 +761,26 @@ def test_a_file_that_keeps_changing_while_it_is_read_is_reported(drover, tree, f
 
 def test_a_second_one_at_the_same_file_is_refused(drover, worth_killing, file):
     with drover.launch("manifest", "create", "--bwlimit=24M", "-o", file, worth_killing) as running:
-        running.until(part_of(file).exists, "it has begun")
-        result = drover.manifest("create", "-o", file, worth_killing, code=FATAL)
-        assert str(file) in result.err
+        running.until(lambda: part_of(file).exists() and part_of(file).stat().st_size, "it has begun to write")
+        for options in [], ["--restart"]:
+            result = drover.manifest("create", *options, "-o", file, worth_killing, code=FATAL)
+            assert str(file) in result.err and "another process" in result.err
         running.end()
     assert drover.manifest("check", file).out == b""
+
+
+def test_one_that_was_overtaken_leaves_what_the_other_made_alone(drover, tree, file, work):
+    """It is stopped when it has opened the file and not yet locked it; the other renames it meanwhile."""
+    require("strace")
+    with Stopped(lambda prefix: drover.launch("manifest", "create", "-o", file, tree, prefix=prefix), "openat", work / "log",
+                 part_of(file).name) as overtaken:
+        drover.manifest("create", "-o", file, tree)
+        os.link(file, work / "made first")
+        overtaken.go_on(code=CLEAN)
+    assert not file.samefile(work / "made first") and not part_of(file).exists()
+    for one in file, work / "made first":
+        assert same_entries(drover, one, file)
+        assert drover.manifest("check", one, tree).out == b""
 
 
 def test_a_file_that_vanishes_meanwhile_is_no_error(drover, tree, file, faulty):

@@ -162,7 +162,8 @@ def test_a_second_drover_on_the_same_destination_refuses(drover, work, dst):
     slow = plant(work / "slow", {"file": noise(4 * MIB), "small": "x"})
     other = plant(work / "other", {"file": "other"})
     with drover.start("--bwlimit=1M", slow, dst) as first:
-        first.until(lambda: dst.exists() and any(dst.iterdir()), "the first run has begun")
+        marker = dst / ".drover.run"
+        first.until(lambda: marker.exists() and marker.stat().st_size, "the first run has begun")
         result = drover.sync("--delete", other, dst, code=5)
         _assert_refused(result, "another drover")
         first.end()

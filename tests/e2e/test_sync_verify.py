@@ -7,6 +7,7 @@ import signal
 
 import pytest
 
+from drover import Stopped
 from judge import assert_equal, litter
 from lab import MIB, require
 from trees import Hard, Link, deep_path, many_files, noise, plant
@@ -186,39 +187,10 @@ def test_no_delta_counts_on_what_did_not_verify(drover, on, lab, work):
 
 # --- A destination that others write to ---
 
-class Stopped:
-    """A run with --verify that waits where everything is on disk and nothing verified yet."""
-
-    def __init__(self, drover, src, dst, log):
-        require("strace")
-        self.log = log
-        options = os.environ.get("ASAN_OPTIONS", "") + ":detect_leaks=0"  # LeakSanitizer does not work under ptrace
-        self.running = drover.start("--verify", src, dst, prefix=(
-            "strace", "-D", "-f", "-qq", "-o", log, "-E", f"ASAN_OPTIONS={options}",
-            "-e", "trace=syncfs", "-e", "inject=syncfs:signal=SIGSTOP"))
-
-    def __enter__(self):
-        self.running.until(self.is_stopped, "the run has synced")
-        return self
-
-    def is_stopped(self):
-        """All its threads, after syncfs has returned."""
-        if not re.search(r"syncfs\(.*\) += 0", self.log.read_text() if self.log.exists() else ""):
-            return False
-        threads = f"/proc/{self.running.process.pid}/task"
-        return all(open(f"{threads}/{thread}/stat").read().rpartition(")")[2].split()[0] in "Tt"
-                   for thread in os.listdir(threads))
-
-    def go_on(self, code):
-        os.kill(self.running.process.pid, signal.SIGCONT)
-        return self.running.end(code)
-
-    def __exit__(self, *_):
-        self.running.__exit__()
-
-
 def stopped_at_the_sync(drover, src, dst, log=None):
-    return Stopped(drover, src, dst, log or src.parent / "strace.log")
+    """Where everything is on disk and nothing verified yet."""
+    require("strace")
+    return Stopped(lambda prefix: drover.start("--verify", src, dst, prefix=prefix), "syncfs", log or src.parent / "strace.log")
 
 
 @pytest.mark.parametrize("size", [5000, 2 * MIB])

@@ -268,6 +268,41 @@ Test(db, another_process_can_not_write_either)
 	try_in_a_child("f", DR_DB_WRITE, 0);
 }
 
+Test(db, who_writes_can_rename_it_and_nobody_gets_in_between)
+{
+	struct dr_db *db = open_db("f", DR_DB_CREATE);
+	cr_assert_eq(run(db, INSERT), 0);
+	cr_assert_eq(dr_db_finish(db), 0, "%s", err.text);
+	cr_expect_eq(count_names(), 1, "no journal stays");
+	try_in_a_child("f", DR_DB_WRITE, -EBUSY);
+	cr_assert_eq(rename("f", "g"), 0);
+	try_in_a_child("g", DR_DB_WRITE, -EBUSY);
+	make("f", 1); /* another's, which is none of its business */
+	dr_db_close(db);
+	db = open_db("g", DR_DB_READ);
+	cr_expect_eq(count(db), 1);
+	dr_db_close(db);
+	try_in_a_child("f", DR_DB_WRITE, 0);
+}
+
+Test(db, what_another_process_writes_is_not_removed)
+{
+	int status;
+	struct dr_db *db = open_db("f", DR_DB_CREATE);
+	pid_t pid = fork();
+	if (pid == 0)
+		_exit(dr_db_remove("f", &err) != -EBUSY || !err.text[0]);
+	cr_assert_eq(waitpid(pid, &status, 0), pid);
+	cr_expect_eq(status, 0);
+	cr_assert_eq(run(db, INSERT), 0);
+	dr_db_close(db);
+	kill_a_writer("g");
+	cr_expect_eq(count_names(), 3);
+	cr_expect_eq(dr_db_remove("g", &err), 0, "%s", err.text);
+	cr_expect_eq(dr_db_remove("g", &err), 0, "it is not there: %s", err.text);
+	cr_expect_eq(count_names(), 1, "with its journal");
+}
+
 Test(db, reading_leaves_no_trace)
 {
 	make("f", 100);
