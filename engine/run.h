@@ -217,7 +217,7 @@ void dr_source_map(const struct dr_hand *hand, struct dr_meta *meta);
 
 /* ---- settle.c --------------------------------------------------------------- */
 
-/* n entries of dir, which is pinned; a dst_fd of -1: there is none. */
+/* n entries of dir, which is pinned, as dr_walk_entries(); a dst_fd of -1: there is none. */
 bool dr_settle(struct dr_hand *hand, struct dr_dir *dir, struct dr_entry *entries, unsigned n,
 	       unsigned *first, int src_fd, int dst_fd);
 /* The end of an entry whose content is in place: counts, hard links. place: where it is, NULL if nothing can link to it. */

@@ -197,7 +197,7 @@ static enum dr_hint hint_kind(const struct dr_scan *scan)
 	return scan->options->kind == DR_SCAN_VERIFY ? DR_HINT_COMPARE : DR_HINT_READ;
 }
 
-/* Nothing is remembered where all that is known of the tree is that it is somewhere. */
+/* Something is remembered, and asked for: there is no -j, and a mount that can be told from others. */
 static bool has_hint(const struct dr_scan *scan)
 {
 	return !scan->options->jobs && (*scan->mount[DR_SRC].identity || *scan->mount[DR_DST].identity);
@@ -205,9 +205,9 @@ static bool has_hint(const struct dr_scan *scan)
 
 static unsigned read_hint(const struct dr_scan *scan)
 {
-	return !has_hint(scan) ? 0
-			       : dr_hint_read(hint_kind(scan), scan->mount[DR_SRC].identity,
-					      scan->mount[DR_DST].identity);
+	if (!has_hint(scan))
+		return 0;
+	return dr_hint_read(hint_kind(scan), scan->mount[DR_SRC].identity, scan->mount[DR_DST].identity);
 }
 
 static int make_hands(struct dr_scan *scan, struct dr_err *err)
@@ -438,7 +438,7 @@ static void start_tuning(struct dr_scan *scan)
 /* What turned out best is where the next one begins. */
 static void end_tuning(struct dr_scan *scan)
 {
-	unsigned workers = !has_hint(scan) ? 0 : dr_tuning_settled(scan->tuning);
+	unsigned workers = has_hint(scan) ? dr_tuning_settled(scan->tuning) : 0;
 	dr_tuning_end(scan->tuning);
 	scan->tuning = NULL;
 	if (workers)

@@ -493,12 +493,12 @@ static void write_behind(void *context)
 		if (!due && counts.bytes_written - b->bytes < DR_BEHIND_BYTES)
 			return;
 		b->bytes = counts.bytes_written;
-		if (!due) {
+		if (due) {
+			checkpoint(b->run);
+			b->checkpoint_ns = dr_now_ns();
+		} else {
 			sync_devices(b->run);
-			continue;
 		}
-		checkpoint(b->run);
-		b->checkpoint_ns = dr_now_ns();
 	}
 }
 

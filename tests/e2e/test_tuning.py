@@ -198,7 +198,7 @@ def test_a_manifest_is_made_and_compared_with_as_many_as_it_takes(drover, slow, 
                     ["manifest", "check", "--json", work / "manifest", shown],
                     ["verify", "--json", shown, tree]):
         result = drover.run(*command)
-        if command[1] == "create":  # the others begin with what that remembered
+        if command[1] == "create":  # the check begins with what that remembered
             assert {event["why"] for event in decisions(result)} >= {"try", "keep"}
             usual = decisions(result)[0]["to"]
         assert settled(result) > usual, result
