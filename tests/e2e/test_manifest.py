@@ -783,6 +783,18 @@ def test_one_that_was_overtaken_leaves_what_the_other_made_alone(drover, tree, f
         assert drover.manifest("check", one, tree).out == b""
 
 
+def test_one_of_a_tree_elsewhere_that_was_overtaken_leaves_what_the_other_made_alone(drover, tree, file, work):
+    require("strace")
+    command = ["manifest", "create", "-e", "sh -c 'shift; exec \"$@\"' sh", "--remote-drover", drover.binary, "-o", file,
+               f"far:{tree}"]
+    with Stopped(lambda prefix: drover.launch(*command, prefix=prefix), "openat", work / "log",
+                 f"{file}.incoming") as overtaken:
+        drover.run(*command)
+        result = overtaken.go_on(code=FATAL)
+        assert f"{file}.incoming: another drover" in result.err
+    assert drover.manifest("check", file, tree).out == b""
+
+
 def test_a_file_that_vanishes_meanwhile_is_no_error(drover, tree, file, faulty):
     drover.manifest("create", "-o", file, faulty(tree, "open:/small:ENOENT"))
     assert "small" not in records(drover, file)
