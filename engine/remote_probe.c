@@ -6,7 +6,7 @@
  *     client  DATA, DATA, DATA ... (a window of them on the way) ──► server
  *             ◄── GRANT, GRANT ... (of as many bytes)
  *
- * The window doubles while all of it is answered soon, so that a slow way is not filled for
+ * The window doubles while all of it is answered within a second, so that a slow way is not filled for
  * minutes and a fast one is not waited for. Counted is the second half of the time: by then the window has
  * found its size, and further connections are there. A bandwidth limit holds for what is sent.
  */
@@ -24,8 +24,8 @@
 #define PIECES_A_SECOND 16u /* at least, of what the bandwidth limit lets through */
 #define WINDOW_LEAST ((uint64_t)4 * PIECE_BYTES)
 #define WINDOW_MOST ((uint64_t)16 << 20)
-/* A window that is answered sooner may be larger. */
-#define SOON_NS 200000000LL
+/* A window that is answered sooner may be larger: round trips, and the stalls of a busy machine, are shorter. */
+#define SOON_NS 1000000000LL
 /* What is on the way at the end has so long to arrive. */
 #define LAST_NS 10000000000LL
 #define ROUND_TRIPS 9

@@ -2,6 +2,7 @@
 """`drover bench --report`: the page as a real browser shows it, compared with the JSON in it; and --link."""
 import json
 import os
+import pathlib
 import subprocess
 import zlib
 from html.parser import HTMLParser
@@ -251,7 +252,7 @@ def shell(hosts, lab):
 def test_a_link_is_as_fast_as_it_is(drover, hosts, shell, tree, rate_bytes_per_s):
     hosts.shape(f"{rate_bytes_per_s * 8}bit")
     try:
-        told = run_near(drover, hosts, "bench", "--json", "--time=8", "-e", shell, "--remote-drover", drover.binary,
+        told = run_near(drover, hosts, "bench", "--json", "--time=16", "-e", shell, "--remote-drover", drover.binary,
                         "--link=10.77.0.2", tree)
     finally:
         hosts.shape(None)
@@ -260,6 +261,15 @@ def test_a_link_is_as_fast_as_it_is(drover, hosts, shell, tree, rate_bytes_per_s
     # What is on the wire besides takes a few per cent; a burst may add some.
     assert 0.5 * rate_bytes_per_s < link["bytes_per_s"] < 1.15 * rate_bytes_per_s
     assert link["rtt_ms"] > 0
+
+
+def test_a_link_is_not_slow_because_it_is_long(drover, tree):
+    away = pathlib.Path(__file__).with_name("faraway.py")
+    told = drover.run("bench", "--json", "--time=16", "-e", f"/usr/bin/python3 -B {away} 0.15", "--remote-drover",
+                      drover.binary, "--link=far", tree)
+    link = json.loads(told.out)["link"]
+    assert 300 <= link["rtt_ms"] < 1000
+    assert link["bytes_per_s"] > 5_000_000, "as much was on the way as fits into a third of that"
 
 
 def test_a_host_that_is_not_there_is_told(drover, tree):
