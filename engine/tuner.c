@@ -49,10 +49,20 @@
 
 #define REST_FIRST S
 #define REST_MOST (5 * S)
+/*
+ * What trials may cost, in seconds of work under the best setting: those of less a share of the time since it began;
+ * one of them; and after a round it rests so many times as long.
+ */
+#define LOSS_SHARE 0.05
+#define LOSS_OF_LESS_S 0.3
+#define LOSS_OF_LESS_SHARE 0.01
+#define LOSS_RESTS 10
+#define REST_COSTLY (8 * S)
 #define SETTLE_MOST (5 * S)     /* while workers that are too many get no fewer */
-#define NOTHING_LEARNED (1 * S) /* so long, and half of its time, and a trial is given up */
+#define NOTHING_LEARNED (1 * S) /* so much longer than something was, and a trial is given up */
 #define LANES_A_ROUND 2
-#define CPU_FULL 0.97    /* of the processors: more workers would only wait for them */
+#define CPU_FULL 0.9 /* of the processors: more workers could gain a tenth at most, and would wait for them */
+#define CPU_TELLS_S 0.1  /* shorter windows are too few ticks of the clock that counts it */
 #define QUEUE_LEAST 0.05 /* share of all workers who wait in a lane, for it to be limited */
 
 /* The storage changed: what gets done is that far from what it was. */
@@ -83,17 +93,21 @@ struct dr_tuner {
 	int trial_lane;         /* -1: workers */
 	int64_t settle_from_ns; /* of the change to another setting, or of what it came to yet; -1: settled */
 	double at_work_least;   /* since then; 0: not looked at */
-	int64_t nothing_ns, told_ns; /* of the trial: windows that told nothing, and that told something */
+	int64_t trial_from_ns;
+	double trial_before_s; /* of A, measured before it began */
+	int64_t nothing_ns;    /* of the trial: windows that told nothing, less those that told something */
 
 	enum move move;
 	unsigned round;       /* since something changed */
 	bool went_up;         /* in this round */
-	bool less_promising;  /* less was kept, or nearly */
+	bool less_due;        /* it is to be tried again: by turns, or because it was kept, or nearly */
 	unsigned nearly_left; /* how often nearly is enough */
 	unsigned lanes_tried; /* bits, in this round */
 	bool decided;         /* a trial was */
 	bool learned;         /* a round's trials of more workers are over */
 	int64_t rest_until_ns;
+	int64_t since_ns;            /* it began, or began again */
+	double lost_s, round_lost_s; /* by trials of less since then, and by all in this round */
 
 	/* What gets done under the best setting, to compare with. */
 	bool has_usual;
@@ -202,6 +216,10 @@ static void begin_round(struct dr_tuner *tuner)
 	tuner->move = MOVE_UP;
 	tuner->went_up = false;
 	tuner->lanes_tried = 0;
+	tuner->round_lost_s = 0;
+	/* More and more seldom. */
+	if ((tuner->round & (tuner->round - 1)) == 0)
+		tuner->less_due = true;
 }
 
 static void begin_again(struct dr_tuner *tuner)
@@ -210,21 +228,32 @@ static void begin_again(struct dr_tuner *tuner)
 	memset(tuner->least_s, 0, sizeof(tuner->least_s));
 	tuner->fewest = 0;
 	tuner->nearly_left = NEARLY_MOST;
+	tuner->since_ns = tuner->now_ns;
+	tuner->lost_s = 0;
 	begin_round(tuner);
 }
 
 static void rest(struct dr_tuner *tuner)
 {
-	int64_t ns = REST_FIRST << (tuner->round < 3 ? tuner->round : 3);
-	tuner->rest_until_ns = tuner->now_ns + (ns < REST_MOST ? ns : REST_MOST);
+	double usual_s = fmin((REST_FIRST << (tuner->round < 3 ? tuner->round : 3)) / 1e9, REST_MOST / 1e9);
+	double s = fmax(usual_s, fmin(LOSS_RESTS * tuner->round_lost_s, REST_COSTLY / 1e9));
+	tuner->rest_until_ns = tuner->now_ns + (int64_t)(s * 1e9);
 	tuner->move = MOVE_REST;
 	tuner->round++;
 }
 
-/* Whether less is tried in this round: because it may be promising, else more and more seldom. */
-static bool try_less(const struct dr_tuner *tuner)
+static double since_s(const struct dr_tuner *tuner)
 {
-	return tuner->less_promising || (tuner->round & (tuner->round - 1)) == 0;
+	return (double)(tuner->now_ns - tuner->since_ns) / (double)S;
+}
+
+/* Whether less is tried in this round: if it is due, and has not cost too much yet. */
+static bool try_less(struct dr_tuner *tuner)
+{
+	if (!tuner->less_due || tuner->lost_s > LOSS_SHARE * since_s(tuner))
+		return false;
+	tuner->less_due = false;
+	return true;
 }
 
 /* The move came to nothing, or there was no such move. */
@@ -237,7 +266,6 @@ static void next_move(struct dr_tuner *tuner)
 			tuner->move = tuner->went_up ? MOVE_QUARTER : MOVE_HALF;
 		else
 			rest(tuner);
-		tuner->less_promising = false;
 		break;
 	case MOVE_HALF:
 		tuner->move = MOVE_QUARTER;
@@ -262,7 +290,7 @@ static void see_promise(struct dr_tuner *tuner, bool kept)
 		return;
 	else
 		tuner->nearly_left--;
-	tuner->less_promising = true;
+	tuner->less_due = true;
 }
 
 static void move_over(struct dr_tuner *tuner, bool kept)
@@ -287,7 +315,9 @@ static void begin_trial(struct dr_tuner *tuner, const struct dr_tuner_limits *tr
 	tell(tuner, DR_TUNER_TRY, lane, limit_of(&tuner->best, lane), limit_of(tried, lane),
 	     &tuner->trial.sum[0], NULL);
 	tuner->on_trial = true;
-	tuner->nothing_ns = tuner->told_ns = 0;
+	tuner->trial_from_ns = tuner->now_ns;
+	tuner->trial_before_s = tuner->trial.sum[0].len_s;
+	tuner->nothing_ns = 0;
 	tuner->trial_lane = lane;
 	tuner->tried = *tried;
 	set_limits(tuner);
@@ -298,12 +328,33 @@ static double wait_share(const struct dr_window *window, int lane, unsigned work
 	return window->wait_s[lane] / (workers * window->len_s);
 }
 
+/* What the trial has cost until now. */
+static double loss_s(const struct dr_tuner *tuner)
+{
+	const struct dr_window *a = &tuner->trial.sum[0], *b = &tuner->trial.sum[1];
+	if (b->len_s <= 0)
+		return 0;
+	double effect = dr_prices_index(&tuner->trial.prices, b) - dr_prices_index(&tuner->trial.prices, a);
+	double a_s = a->len_s - tuner->trial_before_s;
+	return fmax(0, -expm1(effect)) * ((double)(tuner->now_ns - tuner->trial_from_ns) / (double)S - a_s);
+}
+
+static bool too_dear(const struct dr_tuner *tuner)
+{
+	return !tuner->trial.more &&
+	       loss_s(tuner) > fmax(LOSS_OF_LESS_S, LOSS_OF_LESS_SHARE * since_s(tuner));
+}
+
 /* known: B was measured; else it is not kept. */
 static void end_trial(struct dr_tuner *tuner, bool keep, bool known)
 {
 	int lane = tuner->trial_lane;
 	unsigned from = limit_of(&tuner->best, lane), to = limit_of(&tuner->tried, lane);
 	const struct dr_window *before = &tuner->trial.sum[0], *after = known ? &tuner->trial.sum[1] : NULL;
+	double lost_s = loss_s(tuner);
+	tuner->round_lost_s += lost_s;
+	if (!tuner->trial.more)
+		tuner->lost_s += lost_s;
 	tell(tuner, keep ? DR_TUNER_KEEP : DR_TUNER_BACK, lane, keep ? from : to, keep ? to : from, before,
 	     after);
 	if (keep)
@@ -331,6 +382,8 @@ static void give_up_trial(struct dr_tuner *tuner)
 
 static void conclude(struct dr_tuner *tuner, enum dr_verdict verdict)
 {
+	if (verdict != DR_VERDICT_KEEP && too_dear(tuner))
+		verdict = DR_VERDICT_BACK;
 	switch (verdict) {
 	case DR_VERDICT_ON:
 		break;
@@ -420,12 +473,19 @@ static unsigned twice(unsigned limit)
 	return limit < DR_LANE_NO_LIMIT / 2 ? 2 * limit : DR_LANE_NO_LIMIT;
 }
 
+/* The share under the setting that holds. */
+static double processors_busy(const struct dr_tuner *tuner, const struct dr_window *recent)
+{
+	double lacks_s = fmax(0, CPU_TELLS_S - recent->len_s);
+	return (recent->cpu_s + lacks_s * tuner->cpu) / (recent->len_s + lacks_s);
+}
+
 /* More workers, with as much more room in the lanes that are full. */
 static bool more_workers(const struct dr_tuner *tuner, const struct dr_window *recent,
 			 struct dr_tuner_limits *tried)
 {
 	unsigned most = tuner->rules.most_workers;
-	if (tuner->cpu > CPU_FULL)
+	if (processors_busy(tuner, recent) > CPU_FULL)
 		return false;
 	tried->workers = twice(tried->workers) < most ? twice(tried->workers) : most;
 	for (int i = 0; i < DR_LANE_COUNT; i++)
@@ -661,6 +721,7 @@ static enum dr_limiter what_limits(const struct dr_tuner *tuner)
 static void read_window(const struct dr_tuner_sample *sample, struct dr_window *ret)
 {
 	*ret = (struct dr_window){.len_s = (double)sample->len_ns / 1e9};
+	ret->cpu_s = sample->cpu * ret->len_s;
 	for (int i = 0; i < DR_LANE_COUNT; i++) {
 		const struct dr_lane_sums *lane = &sample->lane[i];
 		ret->steps += (double)lane->steps;
@@ -673,7 +734,7 @@ static void read_window(const struct dr_tuner_sample *sample, struct dr_window *
 static void look_around(struct dr_tuner *tuner, const struct dr_tuner_sample *sample)
 {
 	if (tuner->began_ns < 0) {
-		tuner->began_ns = sample->at_ns - sample->len_ns;
+		tuner->began_ns = tuner->since_ns = sample->at_ns - sample->len_ns;
 		tuner->cpu = sample->cpu;
 	}
 	tuner->now_ns = sample->at_ns;
@@ -700,8 +761,13 @@ static void nothing_learned(struct dr_tuner *tuner, int64_t len_ns)
 	tuner->recent.n = 0;
 	tuner->gathered = (struct dr_window){0};
 	tuner->nothing_ns += len_ns;
-	if (tuner->nothing_ns > NOTHING_LEARNED && tuner->nothing_ns > tuner->told_ns)
+	if (tuner->nothing_ns > NOTHING_LEARNED)
 		give_up_trial(tuner);
+}
+
+static void something_learned(struct dr_tuner *tuner, int64_t len_ns)
+{
+	tuner->nothing_ns = tuner->nothing_ns > len_ns ? tuner->nothing_ns - len_ns : 0;
 }
 
 static void learn(struct dr_tuner *tuner, const struct dr_window *window)
@@ -772,7 +838,7 @@ unsigned dr_tuner_step(struct dr_tuner *tuner, const struct dr_tuner_sample *sam
 	tuner->limiter = what_limits(tuner);
 	if (steered(tuner) && !capped) {
 		if (is_evidence(tuner, sample)) {
-			tuner->told_ns += sample->len_ns;
+			something_learned(tuner, sample->len_ns);
 			gather(tuner);
 		} else {
 			nothing_learned(tuner, sample->len_ns);

@@ -36,6 +36,7 @@
 void dr_window_add(struct dr_window *sum, const struct dr_window *window)
 {
 	sum->len_s += window->len_s;
+	sum->cpu_s += window->cpu_s;
 	sum->steps += window->steps;
 	for (int i = 0; i < DR_LANE_COUNT; i++) {
 		sum->units[i] += window->units[i];

@@ -15,6 +15,7 @@
 /* What was measured in a window of time, in seconds. */
 struct dr_window {
 	double len_s;
+	double cpu_s; /* busy share of the processors, times len_s */
 	double steps;
 	double units[DR_LANE_COUNT]; /* steps, and what bytes come to */
 	double busy_s[DR_LANE_COUNT];
