@@ -63,6 +63,7 @@ void dr_jobs_choose(struct dr_jobs *ret, unsigned asked, unsigned hint, bool rem
 		allowed = 1;
 	ret->most = least(wanted > most ? wanted : most, allowed);
 	ret->start = least(wanted, ret->most);
+	ret->remembered = !asked && hint && ret->start == hint;
 	if (ret->start < wanted)
 		dr_report_note(report, DR_NOTE_INFO, "%u workers, not %u: the limit of open files is %u",
 			       ret->start, wanted, fds);

@@ -26,6 +26,7 @@
 struct dr_jobs {
 	unsigned most;      /* workers that there can be; at least 1 */
 	unsigned start;     /* of them, to begin with, or all the time if asked for; 1 to most */
+	bool remembered;    /* so many turned out best in an earlier run */
 	unsigned open_dirs; /* directories that may stay open beside what the workers hold */
 };
 

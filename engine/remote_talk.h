@@ -71,7 +71,7 @@ struct dr_remote {
 	/* Of the thread that called. */
 	uint64_t dealt, dealt_said;           /* client: see SHOWN */
 	struct dr_remote_mail *opened, *join; /* client: what dr_remote_open() points into */
-	atomic_bool ended_there; /* FATAL came */
+	atomic_bool ended_there;              /* FATAL came */
 };
 
 /* ---- remote.c ------------------------------------------------------------------------ */

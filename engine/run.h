@@ -86,6 +86,7 @@ struct dr_run {
 	struct dr_hand *hands;
 	unsigned n_hands; /* workers that there can be */
 	unsigned n_start; /* and of them at the beginning */
+	bool remembered;  /* so many turned out best in an earlier run */
 
 	unsigned what;          /* DR_ATTR_BIT: the attributes that the options ask for */
 	mode_t umask;           /* of whoever called, for --no-perms */

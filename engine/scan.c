@@ -224,6 +224,7 @@ static int make_hands(struct dr_scan *scan, struct dr_err *err)
 	memset(scan->hands, 0, jobs.most * sizeof *scan->hands);
 	scan->n_hands = jobs.most;
 	scan->n_start = jobs.start;
+	scan->remembered = jobs.remembered;
 	for (unsigned i = 0; i < scan->n_hands; i++) {
 		scan->hands[i].scan = scan;
 		dr_lane_user_init(&scan->hands[i].lane, &scan->lanes);
@@ -431,6 +432,7 @@ static void start_tuning(struct dr_scan *scan)
 	    .user_stride = sizeof scan->hands[0],
 	    .n_users = scan->n_hands,
 	    .start_workers = scan->n_start,
+	    .remembered = scan->remembered,
 	    .root_fd = {root->side[DR_SRC].fd, verify ? root->side[DR_DST].fd : -1},
 	});
 }

@@ -147,6 +147,7 @@ struct dr_scan {
 	struct dr_scan_hand *hands;
 	unsigned n_hands;         /* workers that there can be */
 	unsigned n_start;         /* and of them at the beginning */
+	bool remembered;          /* so many turned out best in an earlier run */
 	struct dr_strays *strays; /* CHECK, VERIFY */
 
 	struct dr_dir *root;         /* of both sides */

@@ -357,6 +357,7 @@ static int set_up(struct dr_run *run, const struct dr_roots *roots, struct dr_er
 	dr_jobs_choose(&jobs, o->jobs, hint, run->remote || (run->far && o->checksum), &run->report);
 	run->n_hands = jobs.most;
 	run->n_start = jobs.start;
+	run->remembered = jobs.remembered;
 	dr_dirs_init(&run->dirs, jobs.open_dirs);
 	rc = make_hands(run);
 	if (rc == 0)
@@ -522,6 +523,7 @@ static void start_tuning(struct dr_run *run, const struct dr_roots *roots)
 	    .user_stride = sizeof run->hands[0],
 	    .n_users = run->n_hands,
 	    .start_workers = run->n_start,
+	    .remembered = run->remembered,
 	    .root_fd = {roots->src, roots->dst},
 	    .network_limited = run->far ? is_network_limited : NULL,
 	    .network_context = run,

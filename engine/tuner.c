@@ -9,7 +9,7 @@
  * quarter off; LANE limits a lane with a queue in it. Each is a trial (tuner_trial.h). A round that follows a change
  * begins at once; else rests grow to a few seconds and no longer, since to try more is the only way to learn that
  * a server got better. Less is tried more and more seldom, since that can cost throughput, and not at all where
- * Little's law says that it must.
+ * Little's law says that it must; what it has cost is added up, and may be a twentieth of the time.
  *
  * Windows in which workers had nothing to do, or waited for something else than storage, tell nothing. While the
  * processors are busy no more workers are tried.
@@ -39,7 +39,7 @@
 /* As logarithms of what gets done: more must pay that, fewer may cost that. */
 #define UP_MARGIN 0.04
 #define DOWN_MARGIN (-0.04)
-/* Fewer than this must pay, since so few can be too few the next moment. */
+/* Fewer than this must pay, since so few can be too few the next moment; and where it is the processors that limit. */
 #define FEW_WORKERS 4
 #define FEWEST_WORKERS 2
 
@@ -47,19 +47,17 @@
 #define NEARLY (-0.3)
 #define NEARLY_MOST 3
 
-#define REST_FIRST S
-#define REST_MOST (5 * S)
-/*
- * What trials may cost, in seconds of work under the best setting: those of less a share of the time since it began;
- * one of them; and after a round it rests so many times as long.
- */
-#define LOSS_SHARE 0.05
-#define LOSS_OF_LESS_S 0.3
-#define LOSS_OF_LESS_SHARE 0.01
-#define LOSS_RESTS 10
-#define REST_COSTLY (8 * S)
+#define REST_FIRST_S 1.0
+#define REST_MOST_S 5.0
+/* What trials cost is counted in seconds of work under the best setting. */
+#define LOSS_MOST_SHARE 0.05 /* of the time, for all trials of less */
+#define LOSS_A_TRIAL_S 0.3   /* for one of them; or a share of the time */
+#define LOSS_A_TRIAL_SHARE 0.01
+#define LOSS_RESTS 10.0         /* so many times what a round has cost it rests */
+#define REST_COSTLY_S 8.0       /* and no longer, when that is more than usual */
 #define SETTLE_MOST (5 * S)     /* while workers that are too many get no fewer */
 #define NOTHING_LEARNED (1 * S) /* so much longer than something was, and a trial is given up */
+#define ROUND_REMEMBERED 3      /* the first with what was remembered: less is tried in the next */
 #define LANES_A_ROUND 2
 #define CPU_FULL 0.9 /* of the processors: more workers could gain a tenth at most, and would wait for them */
 #define CPU_TELLS_S 0.1  /* shorter windows are too few ticks of the clock that counts it */
@@ -235,8 +233,8 @@ static void begin_again(struct dr_tuner *tuner)
 
 static void rest(struct dr_tuner *tuner)
 {
-	double usual_s = fmin((REST_FIRST << (tuner->round < 3 ? tuner->round : 3)) / 1e9, REST_MOST / 1e9);
-	double s = fmax(usual_s, fmin(LOSS_RESTS * tuner->round_lost_s, REST_COSTLY / 1e9));
+	double usual_s = fmin(ldexp(REST_FIRST_S, (int)tuner->round), REST_MOST_S);
+	double s = fmax(usual_s, fmin(LOSS_RESTS * tuner->round_lost_s, REST_COSTLY_S));
 	tuner->rest_until_ns = tuner->now_ns + (int64_t)(s * 1e9);
 	tuner->move = MOVE_REST;
 	tuner->round++;
@@ -250,7 +248,7 @@ static double since_s(const struct dr_tuner *tuner)
 /* Whether less is tried in this round: if it is due, and has not cost too much yet. */
 static bool try_less(struct dr_tuner *tuner)
 {
-	if (!tuner->less_due || tuner->lost_s > LOSS_SHARE * since_s(tuner))
+	if (!tuner->less_due || tuner->lost_s > LOSS_MOST_SHARE * since_s(tuner))
 		return false;
 	tuner->less_due = false;
 	return true;
@@ -305,11 +303,20 @@ static void move_over(struct dr_tuner *tuner, bool kept)
 
 /* ---- trials ---------------------------------------------------------------------- */
 
+/* Under the setting that holds. */
+static bool processors_full(const struct dr_tuner *tuner)
+{
+	struct dr_window recent;
+	dr_recent_sum(&tuner->recent, &recent);
+	double lacks_s = fmax(0, CPU_TELLS_S - recent.len_s);
+	return recent.cpu_s + lacks_s * tuner->cpu > CPU_FULL * (recent.len_s + lacks_s);
+}
+
 static void begin_trial(struct dr_tuner *tuner, const struct dr_tuner_limits *tried, int lane)
 {
 	bool up = limit_of(tried, lane) > limit_of(&tuner->best, lane);
 	double margin = up ? UP_MARGIN : DOWN_MARGIN;
-	if (!up && tried->workers < FEW_WORKERS)
+	if (!up && (tried->workers < FEW_WORKERS || processors_full(tuner)))
 		margin = UP_MARGIN;
 	dr_trial_begin(&tuner->trial, &tuner->recent, margin, up);
 	tell(tuner, DR_TUNER_TRY, lane, limit_of(&tuner->best, lane), limit_of(tried, lane),
@@ -342,7 +349,7 @@ static double loss_s(const struct dr_tuner *tuner)
 static bool too_dear(const struct dr_tuner *tuner)
 {
 	return !tuner->trial.more &&
-	       loss_s(tuner) > fmax(LOSS_OF_LESS_S, LOSS_OF_LESS_SHARE * since_s(tuner));
+	       loss_s(tuner) > fmax(LOSS_A_TRIAL_S, LOSS_A_TRIAL_SHARE * since_s(tuner));
 }
 
 /* known: B was measured; else it is not kept. */
@@ -473,19 +480,12 @@ static unsigned twice(unsigned limit)
 	return limit < DR_LANE_NO_LIMIT / 2 ? 2 * limit : DR_LANE_NO_LIMIT;
 }
 
-/* The share under the setting that holds. */
-static double processors_busy(const struct dr_tuner *tuner, const struct dr_window *recent)
-{
-	double lacks_s = fmax(0, CPU_TELLS_S - recent->len_s);
-	return (recent->cpu_s + lacks_s * tuner->cpu) / (recent->len_s + lacks_s);
-}
-
 /* More workers, with as much more room in the lanes that are full. */
 static bool more_workers(const struct dr_tuner *tuner, const struct dr_window *recent,
 			 struct dr_tuner_limits *tried)
 {
 	unsigned most = tuner->rules.most_workers;
-	if (processors_busy(tuner, recent) > CPU_FULL)
+	if (processors_full(tuner))
 		return false;
 	tried->workers = twice(tried->workers) < most ? twice(tried->workers) : most;
 	for (int i = 0; i < DR_LANE_COUNT; i++)
@@ -579,7 +579,7 @@ static bool try_move(struct dr_tuner *tuner)
 		ret = fewer_workers(tuner, &recent, (tried.workers + 2) / 4, &tried);
 		break;
 	case MOVE_LANE:
-		ret = less_in_a_lane(tuner, &recent, &tried, &lane);
+		ret = !processors_full(tuner) && less_in_a_lane(tuner, &recent, &tried, &lane);
 		break;
 	case MOVE_REST:
 		break;
@@ -873,7 +873,8 @@ static void take_rules(struct dr_tuner *tuner, const struct dr_tuner_rules *rule
 		tuner->caps.workers = DR_CAP_NONE;
 }
 
-struct dr_tuner *dr_tuner_create(const struct dr_tuner_rules *rules, const struct dr_tuner_limits *start)
+struct dr_tuner *dr_tuner_create(const struct dr_tuner_rules *rules, const struct dr_tuner_limits *start,
+				 bool remembered)
 {
 	struct dr_tuner *tuner = calloc(1, sizeof(*tuner));
 	if (!tuner)
@@ -884,6 +885,10 @@ struct dr_tuner *dr_tuner_create(const struct dr_tuner_rules *rules, const struc
 	dr_noise_init(&tuner->noise);
 	take_rules(tuner, rules);
 	begin_again(tuner);
+	if (remembered) {
+		tuner->round = ROUND_REMEMBERED;
+		tuner->less_due = false;
+	}
 	set_limits(tuner);
 	tell(tuner, DR_TUNER_START, -1, tuner->best.workers, tuner->best.workers, NULL, NULL);
 	return tuner;

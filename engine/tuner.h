@@ -102,8 +102,9 @@ const char *dr_tuning_decision_words(const struct dr_tuning_decision *decision, 
 
 struct dr_tuner;
 
-/* start: where to begin. NULL: no memory. */
-struct dr_tuner *dr_tuner_create(const struct dr_tuner_rules *rules, const struct dr_tuner_limits *start);
+/* start: where to begin; remembered: it was best in an earlier run, and is not doubted for some seconds. NULL: no memory. */
+struct dr_tuner *dr_tuner_create(const struct dr_tuner_rules *rules, const struct dr_tuner_limits *start,
+				 bool remembered);
 void dr_tuner_destroy(struct dr_tuner *tuner);
 
 /* From now on. What follows of it is in the limits at once; a decision of DR_TUNER_ORDER is told by the next step. */

@@ -87,7 +87,10 @@ static const char *reason(const struct dr_tuning_decision *decision)
 	case DR_TUNER_BACK:
 		if (isnan(decision->rate_after))
 			return "back, nothing could be learned";
-		return up ? "back, fewer cost throughput" : "back, more brought nothing";
+		if (!up)
+			return "back, more brought nothing";
+		return decision->rate_after < decision->rate_before ? "back, fewer cost throughput"
+								    : "back, fewer brought nothing";
 	case DR_TUNER_CHANGED:
 		return "the storage behaves otherwise now";
 	case DR_TUNER_LATENCY:

@@ -198,7 +198,7 @@ static struct dr_tuning *create(const struct dr_tuning_setup *setup)
 	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
 	pthread_cond_init(&t->wake, &attr);
 	pthread_condattr_destroy(&attr);
-	t->tuner = dr_tuner_create(&t->rules, &t->applied);
+	t->tuner = dr_tuner_create(&t->rules, &t->applied, setup->remembered);
 	if (t->tuner)
 		return t;
 	free_tuning(t);

@@ -33,6 +33,7 @@ struct dr_tuning_setup {
 	size_t user_stride;
 	unsigned n_users;
 	unsigned start_workers;
+	bool remembered; /* so many turned out best in an earlier run */
 	/* Descriptors of the roots: whose mounts are watched for the server's latency; -1: none, or elsewhere. */
 	int root_fd[2];
 	/* NULL: nothing is limited by a link. Any thread. */

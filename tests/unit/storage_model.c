@@ -483,7 +483,7 @@ void model_run(const struct model *model, const struct model_start *start, doubl
 	struct dr_tuner_limits limits = {.workers = start->workers};
 	for (int i = 0; i < DR_LANE_COUNT; i++)
 		limits.lane[i] = DR_LANE_NO_LIMIT;
-	struct dr_tuner *tuner = dr_tuner_create(&start->rules, &limits);
+	struct dr_tuner *tuner = dr_tuner_create(&start->rules, &limits, start->remembered);
 	struct run *run = malloc(sizeof(*run));
 	assert(tuner && run);
 	ret->least_workers = ret->most_workers = dr_tuner_limits(tuner)->workers;

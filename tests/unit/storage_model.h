@@ -93,6 +93,7 @@ struct model_order {
 struct model_start {
 	struct dr_tuner_rules rules;
 	unsigned workers;
+	bool remembered;
 	struct model_order order[2];
 	unsigned n_orders;
 };

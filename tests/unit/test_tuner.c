@@ -45,10 +45,12 @@ enum { SOURCE, DESTINATION }; /* stations */
 #define RUN(files, loud, wide) .task_files = (files), .noise = (loud), .spread = (wide)
 
 static struct model_result result;
+static bool remembered;
 
 static void steer(const struct model *model, unsigned workers, unsigned most, double len_s)
 {
-	struct model_start start = {.rules = {.most_workers = most}, .workers = workers};
+	struct model_start start = {
+	    .rules = {.most_workers = most}, .workers = workers, .remembered = remembered};
 	model_run(model, &start, len_s, &result);
 }
 
@@ -405,7 +407,7 @@ Test(tuner, orders_hold_at_once)
 {
 	struct dr_tuner_limits start = {.workers = 8};
 	struct dr_tuner_rules rules = {.most_workers = 64};
-	struct dr_tuner *tuner = dr_tuner_create(&rules, &start);
+	struct dr_tuner *tuner = dr_tuner_create(&rules, &start, false);
 	rules.fixed_workers = 24;
 	dr_tuner_rules(tuner, &rules);
 	cr_expect_eq(dr_tuner_limits(tuner)->workers, 24);
@@ -496,10 +498,31 @@ Test(tuner, remembers_where_it_settled)
 	cr_expect_leq(result.settled, 64);
 }
 
+Test(tuner, what_was_remembered_is_not_doubted_for_some_seconds)
+{
+	struct model model = {.phase = {SERVER(0, 16, 1)}, RUN(16, 0.08, 0.2)};
+	remembered = true;
+	expect_near_best(&model, 32, 256, 0, 4);
+	for (model.seed = 1; model.seed <= SEEDS; model.seed++) {
+		steer(&model, 32, 256, 4);
+		cr_expect_eq(result.least_workers, 32);
+	}
+}
+
+Test(tuner, what_was_remembered_and_is_wrong_is_left)
+{
+	struct model quick = {.phase = {SERVER(0, 0, 1)}, RUN(16, 0.08, 0.2)};
+	struct model thrashing = {.phase = {SERVER(0, 16, 1)}, RUN(16, 0.08, 0.2), .prompt = true};
+	thrashing.phase[0].station[DESTINATION].thrash = 0.005;
+	remembered = true;
+	expect_near_best(&quick, 8, 256, 0, 4);
+	expect_near_best(&thrashing, 128, 256, 10, 20);
+}
+
 Test(tuner, windows_are_as_long_as_there_is_something_to_count)
 {
 	struct dr_tuner_limits start = {.workers = 8};
-	struct dr_tuner *tuner = dr_tuner_create(&(struct dr_tuner_rules){.most_workers = 64}, &start);
+	struct dr_tuner *tuner = dr_tuner_create(&(struct dr_tuner_rules){.most_workers = 64}, &start, false);
 	struct dr_tuning_decision decisions[DR_TUNER_DECISIONS_MOST];
 	cr_expect_eq(dr_tuner_window_ns(tuner), 25000000);
 	struct dr_tuner_sample sample = {.at_ns = 50000000, .len_ns = 50000000};
