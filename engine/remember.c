@@ -32,7 +32,8 @@ static int check_place(struct dr_run *run, const struct dr_roots *roots, struct 
 	int fd DR_CLOSE = open(dirname(parent), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	if (fd < 0)
 		return dr_err_sys(err, -errno, "manifest %s: open its directory", run->memory.path);
-	if ((roots->src >= 0 && dr_roots_contains(&roots->src_meta, fd)) || dr_roots_contains(&roots->dst_meta, fd))
+	if ((roots->src >= 0 && dr_roots_contains(&roots->src_meta, fd)) ||
+	    dr_roots_contains(&roots->dst_meta, fd))
 		return dr_err_set(err, -EINVAL,
 				  "manifest %s: it must lie outside the source and the destination",
 				  run->memory.path);

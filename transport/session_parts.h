@@ -67,9 +67,9 @@ struct dr_session {
 	unsigned n_conns;          /* that are not freed yet */
 	unsigned n_live, n_direct; /* connections that are not dead; of these not spare */
 	bool had_any;
-	int64_t alone_since_ns; /* since when there is none */
-	char lost_words[512];   /* of the last that was lost */
-	int64_t call_at_ns;     /* the connector's next try, not before */
+	int64_t alone_since_ns;               /* since when there is none */
+	char lost_words[512];                 /* of the last that was lost */
+	int64_t call_at_ns;                   /* the connector's next try, not before */
 	unsigned call_failures, young_losses; /* in a row */
 
 	bool ended;      /* dr_session_end() was called */

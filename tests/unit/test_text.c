@@ -46,8 +46,8 @@ Test(text, what_is_no_text_is_escaped)
 {
 	check_put("\xff", "\\#377");
 	check_put("end\xe6\x98", "end\\#346\\#230");
-	check_put("\xc0\xaf", "\\#300\\#257");                   /* overlong '/' */
-	check_put("\xed\xa0\x80", "\\#355\\#240\\#200");          /* surrogate */
+	check_put("\xc0\xaf", "\\#300\\#257");                     /* overlong '/' */
+	check_put("\xed\xa0\x80", "\\#355\\#240\\#200");           /* surrogate */
 	check_put("\xf4\x90\x80\x80", "\\#364\\#220\\#200\\#200"); /* above U+10FFFF */
 }
 
