@@ -160,9 +160,10 @@ static unsigned share(const struct dr_run *run)
 	return files < SHARE_WORKERS ? SHARE_WORKERS / (files ? files : 1) : 1;
 }
 
+/* Calls one in, if the file has not got its share. */
 static void call_another(struct dr_hand *hand, struct dr_xfer *x)
 {
-	if (dr_pool_idle(hand->worker) == 0)
+	if (atomic_load(&x->workers) >= share(hand->run) || dr_pool_idle(hand->worker) == 0)
 		return;
 	pthread_mutex_lock(&x->lock);
 	uint64_t left = x->seen.size_bytes - x->next;
@@ -175,6 +176,12 @@ static void call_another(struct dr_hand *hand, struct dr_xfer *x)
 	*call = (struct call){.task.run = run_call, .xfer = x};
 	atomic_fetch_add(&x->workers, 1);
 	dr_pool_push(hand->worker, &call->task);
+}
+
+/* called: there are others, so that who is beyond the file's share is not needed. */
+static bool may_leave(const struct dr_hand *hand, const struct dr_xfer *x, bool called)
+{
+	return called && atomic_load(&x->workers) > share(hand->run);
 }
 
 /* The next range, with leave to read it. */
@@ -204,8 +211,7 @@ static bool begin_block(struct dr_hand *hand, struct dr_xfer *x, struct flow *f)
 {
 	struct slot *slot = f->free;
 	bool wait = f->n == 0;
-	bool leaves = f->called && !f->has_range && atomic_load(&x->workers) > share(hand->run);
-	if (!slot || leaves || !next_range(hand, x, f))
+	if (!slot || (!f->has_range && may_leave(hand, x, f->called)) || !next_range(hand, x, f))
 		return false;
 	slot->block = dr_blocks_take(&hand->run->blocks, wait);
 	int rc = slot->block || !wait ? 0 : -ENOMEM;
@@ -408,8 +414,7 @@ static void by_blocks(struct dr_hand *hand, struct dr_xfer *x, bool called)
 	for (;;) {
 		while (begin_block(hand, x, &f))
 			;
-		if (atomic_load(&x->workers) < share(hand->run))
-			call_another(hand, x);
+		call_another(hand, x);
 		if (f.n == 0)
 			return;
 		/* Whatever else is complete is no longer in its lane, although its turn has not come. */
@@ -465,11 +470,11 @@ static int copy_range(struct dr_hand *hand, struct dr_xfer *x, uint64_t at, size
 	return 0;
 }
 
-static void by_server(struct dr_hand *hand, struct dr_xfer *x)
+static void by_server(struct dr_hand *hand, struct dr_xfer *x, bool called)
 {
 	uint64_t at;
 	size_t len;
-	while (take_range(hand, x, RANGE_BYTES, &at, &len)) {
+	while (!may_leave(hand, x, called) && take_range(hand, x, RANGE_BYTES, &at, &len)) {
 		call_another(hand, x);
 		dr_pace(&hand->lane, &hand->run->rate, len, hand->run->stop);
 		int rc = copy_range(hand, x, at, len);
@@ -799,7 +804,7 @@ static void work_on(struct dr_hand *hand, struct dr_xfer *x, bool called)
 		if (rc < 0)
 			dr_xfer_set_error(x, DR_SRC, "queue", rc);
 		else if (x->method == DR_BY_SERVER)
-			by_server(hand, x);
+			by_server(hand, x, called);
 		else if (x->method == DR_BY_BLOCKS)
 			by_blocks(hand, x, called);
 		else if (x->method == DR_BY_SHIFT)
