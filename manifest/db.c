@@ -39,6 +39,7 @@
 /* Who writes holds a POSIX lock on these (the lock-byte page, same source). */
 #define LOCK_FIRST_BYTE 0x40000000
 #define LOCK_BYTES 512
+#define LOCK_TRIES 100
 #define JOURNAL_NAME_BYTES (NAME_MAX + sizeof "-journal")
 static const char header_magic[16] = "SQLite format 3";
 
@@ -256,7 +257,7 @@ static int open_locked(int dir, const char *name, int flags)
 {
 	struct flock lock = {
 	    .l_type = F_WRLCK, .l_whence = SEEK_SET, .l_start = LOCK_FIRST_BYTE, .l_len = LOCK_BYTES};
-	for (;;) {
+	for (int i = 0; i < LOCK_TRIES; i++) {
 		struct stat st;
 		int fd = openat(dir, name, O_RDWR | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC | flags, 0600);
 		if (fd < 0)
@@ -270,6 +271,7 @@ static int open_locked(int dir, const char *name, int flags)
 		if (r < 0)
 			return r;
 	}
+	return -EBUSY;
 }
 
 static int open_file(struct dr_db *db, const char *path, const struct dr_db_shape *shape,
