@@ -494,29 +494,37 @@ void dr_db_close(struct dr_db *db)
  */
 int dr_db_remove(const char *path, struct dr_err *err)
 {
-	struct dr_db db = {.dir = -1};
+	struct dr_db db = {.dir = -1, .fd = -1};
 	int r = open_parent(&db, path);
-	int fd = r < 0 ? r : open_locked(db.dir, db.name, 0);
-	if (r == 0 && fd == -EBUSY)
-		r = fd;
+	if (r == 0) {
+		db.fd = open_locked(db.dir, db.name, 0);
+		r = db.fd == -EBUSY ? -EBUSY : 0;
+	}
 	if (r == 0 && unlinkat(db.dir, db.name, 0) < 0 && errno != ENOENT)
 		r = -errno;
 	if (r == 0)
 		r = unlink_journal(db.dir, db.name);
-	if (fd >= 0)
-		close(fd);
+	if (db.fd >= 0)
+		close(db.fd);
 	if (db.dir >= 0)
 		close(db.dir);
-	return r == -EBUSY ? busy(path, err) : r < 0 ? dr_err_sys(err, r, "remove %s", path) : 0;
+	if (r == -EBUSY)
+		return busy(path, err);
+	return r < 0 ? dr_err_sys(err, r, "remove %s", path) : 0;
 }
 
 /* ---- transactions and rows -------------------------------------------------------- */
 
+/* Under the lock. An error before may have taken the transaction back, and everything in it. */
+static int commit(const struct dr_db *db)
+{
+	return sqlite3_get_autocommit(db->sql) ? -EIO : dr_db_errno(db, run(db, "COMMIT"));
+}
+
 int dr_db_commit(struct dr_db *db)
 {
 	pthread_mutex_lock(&db->lock);
-	/* An error before may have taken the transaction back, and everything in it. */
-	int r = sqlite3_get_autocommit(db->sql) ? -EIO : dr_db_errno(db, run(db, "COMMIT"));
+	int r = commit(db);
 	if (r == 0)
 		r = dr_db_errno(db, run(db, "BEGIN EXCLUSIVE"));
 	pthread_mutex_unlock(&db->lock);
@@ -526,7 +534,7 @@ int dr_db_commit(struct dr_db *db)
 int dr_db_finish(struct dr_db *db)
 {
 	pthread_mutex_lock(&db->lock);
-	int r = sqlite3_get_autocommit(db->sql) ? -EIO : dr_db_errno(db, run(db, "COMMIT"));
+	int r = commit(db);
 	/* Has SQLite close the journal, which under an exclusive lock it keeps. What stands in it is void since the commit. */
 	if (r == 0)
 		r = dr_db_errno(db, run(db, "PRAGMA journal_mode=MEMORY"));

@@ -280,8 +280,9 @@ static int open_existing(struct dr_index *x, struct dr_err *err)
 		return rc;
 	if (!is_ours(x->path))
 		return dr_err_set(err, -EBADMSG, "%s: not an index of drover's: left alone", x->path);
-	rc = dr_db_remove(x->path, err); /* it is damaged */
-	return rc < 0 ? rc : 1;
+	struct dr_err why;
+	rc = dr_db_remove(x->path, &why);
+	return rc < 0 ? dr_err_set(err, rc, "the index is damaged: %.400s", why.text) : 1;
 }
 
 int dr_index_open(struct dr_index **ret, const char *path, bool *ret_fresh, struct dr_err *err)
