@@ -12,7 +12,7 @@
  * Little's law says that it must; what it has cost is added up, and may be a twentieth of the time.
  *
  * Windows in which workers had nothing to do, or waited for something else than storage, tell nothing. While the
- * processors are busy no more workers are tried.
+ * processors are busy no more workers are tried, and fewer have to pay.
  */
 #include "engine/tuner.h"
 
@@ -53,13 +53,15 @@
 #define LOSS_MOST_SHARE 0.05 /* of the time, for all trials of less */
 #define LOSS_A_TRIAL_S 0.3   /* for one of them; or a share of the time */
 #define LOSS_A_TRIAL_SHARE 0.01
-#define LOSS_RESTS 10.0         /* so many times what a round has cost it rests */
-#define REST_COSTLY_S 8.0       /* and no longer, when that is more than usual */
+#define LOSS_RESTS 10.0   /* so many times what a round has cost it rests */
+#define REST_COSTLY_S 8.0 /* and no longer, when that is more than usual */
+
 #define SETTLE_MOST (5 * S)     /* while workers that are too many get no fewer */
 #define NOTHING_LEARNED (1 * S) /* so much longer than something was, and a trial is given up */
 #define ROUND_REMEMBERED 3      /* the first with what was remembered: less is tried in the next */
 #define LANES_A_ROUND 2
-#define CPU_FULL 0.9 /* of the processors: more workers could gain a tenth at most, and would wait for them */
+
+#define CPU_FULL 0.9     /* of the processors: more workers would wait for them, and gain a tenth at most */
 #define CPU_TELLS_S 0.1  /* shorter windows are too few ticks of the clock that counts it */
 #define QUEUE_LEAST 0.05 /* share of all workers who wait in a lane, for it to be limited */
 
@@ -123,9 +125,9 @@ struct dr_tuner {
 
 /* ---- decisions ------------------------------------------------------------------- */
 
-static double at_s(const struct dr_tuner *tuner)
+static double elapsed_s(const struct dr_tuner *tuner, int64_t from_ns)
 {
-	return tuner->began_ns < 0 ? 0 : (double)(tuner->now_ns - tuner->began_ns) / (double)S;
+	return (double)(tuner->now_ns - from_ns) / (double)S;
 }
 
 static unsigned limit_of(const struct dr_tuner_limits *limits, int lane)
@@ -154,7 +156,7 @@ static void tell(struct dr_tuner *tuner, enum dr_tuner_why why, int lane, unsign
 	if (tuner->n_out == DR_TUNER_DECISIONS_MOST)
 		return;
 	tuner->out[tuner->n_out++] = (struct dr_tuning_decision){
-	    .at_s = at_s(tuner),
+	    .at_s = tuner->began_ns < 0 ? 0 : elapsed_s(tuner, tuner->began_ns),
 	    .why = why,
 	    .lane = lane,
 	    .from = from,
@@ -240,15 +242,10 @@ static void rest(struct dr_tuner *tuner)
 	tuner->round++;
 }
 
-static double since_s(const struct dr_tuner *tuner)
-{
-	return (double)(tuner->now_ns - tuner->since_ns) / (double)S;
-}
-
 /* Whether less is tried in this round: if it is due, and has not cost too much yet. */
 static bool try_less(struct dr_tuner *tuner)
 {
-	if (!tuner->less_due || tuner->lost_s > LOSS_MOST_SHARE * since_s(tuner))
+	if (!tuner->less_due || tuner->lost_s > LOSS_MOST_SHARE * elapsed_s(tuner, tuner->since_ns))
 		return false;
 	tuner->less_due = false;
 	return true;
@@ -343,13 +340,13 @@ static double loss_s(const struct dr_tuner *tuner)
 		return 0;
 	double effect = dr_prices_index(&tuner->trial.prices, b) - dr_prices_index(&tuner->trial.prices, a);
 	double a_s = a->len_s - tuner->trial_before_s;
-	return fmax(0, -expm1(effect)) * ((double)(tuner->now_ns - tuner->trial_from_ns) / (double)S - a_s);
+	return fmax(0, -expm1(effect)) * (elapsed_s(tuner, tuner->trial_from_ns) - a_s);
 }
 
 static bool too_dear(const struct dr_tuner *tuner)
 {
 	return !tuner->trial.more &&
-	       loss_s(tuner) > fmax(LOSS_A_TRIAL_S, LOSS_A_TRIAL_SHARE * since_s(tuner));
+	       loss_s(tuner) > fmax(LOSS_A_TRIAL_S, LOSS_A_TRIAL_SHARE * elapsed_s(tuner, tuner->since_ns));
 }
 
 /* known: B was measured; else it is not kept. */

@@ -164,12 +164,12 @@ static enum dr_verdict obvious(const struct dr_trial *trial, const struct dr_leg
 			       const struct dr_noise *noise)
 {
 	double errors = b_score(trial, b, noise, b->n == 1 && !trial->more ? DRIFT_ONE : DRIFT_FEW);
-	if (trial->more && errors >= MIDDLE_KEEP_ERRORS)
-		return DR_VERDICT_KEEP;
 	bool back = errors <= -MIDDLE_BACK_ERRORS;
-	if (trial->more)
-		back = b->n > 1 && (back || b_effect(trial, b) < -LOSS_MOST);
-	return back ? DR_VERDICT_BACK : DR_VERDICT_ON;
+	if (!trial->more)
+		return back ? DR_VERDICT_BACK : DR_VERDICT_ON;
+	if (errors >= MIDDLE_KEEP_ERRORS)
+		return DR_VERDICT_KEEP;
+	return b->n > 1 && (back || b_effect(trial, b) < -LOSS_MOST) ? DR_VERDICT_BACK : DR_VERDICT_ON;
 }
 
 enum dr_verdict dr_trial_glance(const struct dr_trial *trial, const struct dr_window *window,
