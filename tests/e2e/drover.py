@@ -17,6 +17,9 @@ _ENTRY_ERROR = re.compile(
 _FINDING = re.compile(r"(?P<kind>[a-z]+) +(?P<path>.*?)(?:  (?P<details>.*))?")
 
 
+# A remote shell (-e) to this machine.
+NO_SHELL = "sh -c 'shift; exec \"$@\"' sh"
+
 # What a sync becomes when $DROVER_OVER is set: the same, between two processes.
 OVER = {"push": lambda folder, src, dst: (src, f"far:{os.path.join(folder, dst)}"),
         "pull": lambda folder, src, dst: (f"far:{os.path.join(folder, src)}", dst)}
@@ -101,8 +104,7 @@ class Drover:
         if not self.over:
             return arguments
         *rest, src, dst = arguments
-        shell = "sh -c 'shift; exec \"$@\"' sh"
-        return ["-e", shell, "--remote-drover", self.binary, *rest, *self.over(self.folder, src, dst)]
+        return ["-e", NO_SHELL, "--remote-drover", self.binary, *rest, *self.over(self.folder, src, dst)]
 
     def manifest(self, *arguments, **options):
         return self.run("manifest", *arguments, **options)

@@ -10,7 +10,7 @@ import subprocess
 
 import pytest
 
-from drover import Drover, Running
+from drover import NO_SHELL, Drover, Running
 from judge import assert_equal
 from lab import MIB, require
 from trees import many_files, noise, plant
@@ -393,7 +393,7 @@ def test_a_run_that_is_stopped_does_not_hang_those_who_ask(drover, tree, dst):
 # ---- over a session
 
 
-FAR = ["-e", "sh -c 'shift; exec \"$@\"' sh", "--remote-drover"]
+FAR = ["-e", NO_SHELL, "--remote-drover"]
 
 
 def test_who_pushes_is_adjusted_and_who_serves_is_not_found(drover, tree, dst, runtime):

@@ -16,7 +16,7 @@ import time
 
 import pytest
 
-from drover import Moments, Stopped
+from drover import NO_SHELL, Moments, Stopped
 from judge import FLAG_NODUMP, Snapshot, assert_untouched, set_flags
 from lab import MIB, require, run
 from trees import (FIFO, OLD_NS, Hard, Link, Special, age, deep_path, many_files, nasty, noise, plant, replace_by,
@@ -785,8 +785,7 @@ def test_one_that_was_overtaken_leaves_what_the_other_made_alone(drover, tree, f
 
 def test_one_of_a_tree_elsewhere_that_was_overtaken_leaves_what_the_other_made_alone(drover, tree, file, work):
     require("strace")
-    command = ["manifest", "create", "-e", "sh -c 'shift; exec \"$@\"' sh", "--remote-drover", drover.binary, "-o", file,
-               f"far:{tree}"]
+    command = ["manifest", "create", "-e", NO_SHELL, "--remote-drover", drover.binary, "-o", file, f"far:{tree}"]
     with Stopped(lambda prefix: drover.launch(*command, prefix=prefix), "openat", work / "log",
                  f"{file}.incoming") as overtaken:
         drover.run(*command)

@@ -22,7 +22,7 @@ from pathlib import Path
 import pytest
 
 import peer
-from drover import Result, result_ok, wait_until
+from drover import NO_SHELL, Result, result_ok, wait_until
 from judge import Snapshot, assert_untouched
 from lab import MIB, require
 from peer import DIR, FILE, HELLO, LINK, PROBE, PULL, PUSH, SCAN, Ended, Peer, Raw, Sender, entry, listing, message, xattr
@@ -1405,9 +1405,8 @@ def test_no_byte_that_was_not_written_is_sent(stage, drover, work, src, dst, dir
     program = work / "drover-in-valgrind"
     program.write_text("#!/bin/sh\nexec " + " ".join(map(str, words)) + ' "$@"\n')
     program.chmod(0o755)
-    shell = "sh -c 'shift; exec \"$@\"' sh"
     sides = (src, f"far:{dst}") if direction == "push" else (f"far:{src}", dst)
-    drover.run("sync", "-e", shell, "--remote-drover", program, "--io=threads", *sides, code=None, timeout_s=100)
+    drover.run("sync", "-e", NO_SHELL, "--remote-drover", program, "--io=threads", *sides, code=None, timeout_s=100)
     logs = "".join(path.read_text() for path in work.glob("valgrind.*"))
     # Of the others, ioctl() of inode flags is one that valgrind takes for longer than it is.
     assert not re.search(r"Syscall param (write|writev|send\w*)\(", logs), logs
