@@ -3,13 +3,13 @@
  * What is tried next, and what follows of it. In rounds:
  *
  *     UP ──back──► HALF ──back──► QUARTER ──back──► LANE ──► REST ──time, or the storage changed──► UP ...
- *     └─kept─┘     └─kept─┘       └─kept─┘          └─┘
+ *     └─kept─┘     └─kept─┘ ◄───────┘kept            └─┘
  *
  * UP doubles the number of workers, or the limit of a lane that is waited for; HALF halves the number, QUARTER takes a
- * quarter off; LANE limits a lane with a queue in it. Each is a trial (tuner_trial.h). A round that follows a change
- * begins at once; else rests grow to a few seconds and no longer, since to try more is the only way to learn that
- * a server got better. Less is tried more and more seldom, since that can cost throughput, and not at all where
- * Little's law says that it must; what it has cost is added up, and may be a twentieth of the time.
+ * quarter off, and comes first after a kept UP; LANE limits a lane with a queue in it. Each is a trial (tuner_trial.h).
+ * A round that follows a change begins at once; else rests grow to a few seconds and no longer, since to try more is the
+ * only way to learn that a server got better. Less is tried more and more seldom, since that can cost throughput, and not
+ * at all where Little's law says that it must; what it has cost is added up, and may be a twentieth of the time.
  *
  * Windows in which workers had nothing to do, or waited for something else than storage, tell nothing. While the
  * processors are busy no more workers are tried, and fewer have to pay.
@@ -32,6 +32,7 @@
 #define WINDOW_REST (100 * MS)
 #define WINDOW_MOST S
 #define WINDOW_STEPS 200.0
+#define WORKER_STEPS 4.0    /* of each worker: those that began together go in step for a while */
 #define CLIMB_STEPS 100.0   /* twice as much is easily told */
 #define STEP_BYTES 131072.0 /* that take about as long as a step */
 #define EVIDENCE_STEPS 20   /* less is put together with the next window */
@@ -294,6 +295,8 @@ static void move_over(struct dr_tuner *tuner, bool kept)
 		see_promise(tuner, kept);
 	if (tuner->move == MOVE_UP && kept)
 		tuner->went_up = true;
+	else if (tuner->move == MOVE_QUARTER && kept)
+		tuner->move = MOVE_HALF;
 	else if (tuner->move != MOVE_LANE && !kept)
 		next_move(tuner);
 }
@@ -916,7 +919,7 @@ int64_t dr_tuner_window_ns(const struct dr_tuner *tuner)
 	bool rests = !steered(tuner) || tuner->move == MOVE_REST;
 	bool climbs = !rests && tuner->round == 0 && tuner->move == MOVE_UP;
 	int64_t least = rests ? WINDOW_REST : climbs ? WINDOW_CLIMB : WINDOW_LEAST;
-	double steps = climbs ? CLIMB_STEPS : WINDOW_STEPS;
+	double steps = climbs ? CLIMB_STEPS : fmax(WINDOW_STEPS, WORKER_STEPS * tuner->limits.workers);
 	double enough = fmin(steps * 1e9 / fmax(tuner->steps_per_s, 1), WINDOW_MOST);
 	return enough > (double)least ? (int64_t)enough : least;
 }

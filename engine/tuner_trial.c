@@ -159,15 +159,31 @@ static enum dr_verdict decided(double errors, double keep, double back)
 	return errors >= keep ? DR_VERDICT_KEEP : errors <= -back ? DR_VERDICT_BACK : DR_VERDICT_ON;
 }
 
-/* In the middle of B it can be obvious; that fewer cost nothing is worth a longer look, and so is the first window of more. */
+/* How much of the work in B is in other lanes than in A: 0 to 1. */
+static double moved(const struct dr_window *a, const struct dr_window *b)
+{
+	double a_units = 0, b_units = 0, apart = 0;
+	for (int i = 0; i < DR_LANE_COUNT; i++) {
+		a_units += a->units[i];
+		b_units += b->units[i];
+	}
+	for (int i = 0; i < DR_LANE_COUNT; i++)
+		apart += fabs(a->units[i] / fmax(a_units, 1) - b->units[i] / fmax(b_units, 1));
+	return apart / 2;
+}
+
+/*
+ * In the middle of B it can be obvious. A longer look is worth: that fewer cost nothing, the first window of more, and
+ * that more paid when the work is another one, as what workers do first is. b_sum: the windows of b.
+ */
 static enum dr_verdict obvious(const struct dr_trial *trial, const struct dr_leg *b,
-			       const struct dr_noise *noise)
+			       const struct dr_window *b_sum, const struct dr_noise *noise)
 {
 	double errors = b_score(trial, b, noise, b->n == 1 && !trial->more ? DRIFT_ONE : DRIFT_FEW);
 	bool back = errors <= -MIDDLE_BACK_ERRORS;
 	if (!trial->more)
 		return back ? DR_VERDICT_BACK : DR_VERDICT_ON;
-	if (errors >= MIDDLE_KEEP_ERRORS)
+	if (errors >= MIDDLE_KEEP_ERRORS && moved(&trial->sum[0], b_sum) <= MOVED_MOST)
 		return DR_VERDICT_KEEP;
 	return b->n > 1 && (back || b_effect(trial, b) < -LOSS_MOST) ? DR_VERDICT_BACK : DR_VERDICT_ON;
 }
@@ -176,20 +192,7 @@ enum dr_verdict dr_trial_glance(const struct dr_trial *trial, const struct dr_wi
 				const struct dr_noise *noise)
 {
 	struct dr_leg b = {.n = 1, .sum = dr_prices_index(&trial->prices, window)};
-	return obvious(trial, &b, noise);
-}
-
-/* How much of the work in B is in other lanes than in A: 0 to 1. */
-static double moved(const struct dr_trial *trial)
-{
-	double n[2] = {0}, apart = 0;
-	for (int i = 0; i < DR_LANE_COUNT; i++)
-		for (int b = 0; b < 2; b++)
-			n[b] += trial->sum[b].units[i];
-	for (int i = 0; i < DR_LANE_COUNT; i++)
-		apart +=
-		    fabs(trial->sum[0].units[i] / fmax(n[0], 1) - trial->sum[1].units[i] / fmax(n[1], 1));
-	return apart / 2;
+	return obvious(trial, &b, window, noise);
 }
 
 /*
@@ -200,8 +203,9 @@ static enum dr_verdict end_b(struct dr_trial *trial, const struct dr_noise *nois
 {
 	enum dr_verdict ret = decided(b_score(trial, &trial->b, noise, DRIFT_LEG),
 				      trial->more ? LEG_KEEP_MORE_ERRORS : LEG_ERRORS, LEG_ERRORS);
-	bool in_doubt = ret == DR_VERDICT_KEEP && !trial->more &&
-			(moved(trial) > MOVED_MOST || b_effect(trial, &trial->b) > GAIN_MOST);
+	bool in_doubt =
+	    ret == DR_VERDICT_KEEP && !trial->more &&
+	    (moved(&trial->sum[0], &trial->sum[1]) > MOVED_MOST || b_effect(trial, &trial->b) > GAIN_MOST);
 	/* More are not taken back for a window or two that were good by chance. */
 	if (ret == DR_VERDICT_BACK && trial->more && trial->before.n < BEFORE_LEAST)
 		in_doubt = true;
@@ -254,7 +258,7 @@ enum dr_verdict dr_trial_add(struct dr_trial *trial, const struct dr_window *win
 		return trial->after.n < leg_length(trial) ? DR_VERDICT_ON : end_turn(trial, noise);
 	}
 	leg_add(&trial->b, index);
-	enum dr_verdict ret = obvious(trial, &trial->b, noise);
+	enum dr_verdict ret = obvious(trial, &trial->b, &trial->sum[1], noise);
 	if (ret != DR_VERDICT_ON || trial->b.n < leg_length(trial))
 		return ret;
 	return end_b(trial, noise);

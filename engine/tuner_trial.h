@@ -74,7 +74,6 @@ struct dr_trial {
 	bool more;     /* B has more workers */
 	bool trying;   /* B */
 	struct dr_leg before, b, after;
-	bool in_doubt;            /* it did not become clear */
 	double effect, precision; /* of the turns that are complete, weighted by 1 / variance */
 	unsigned turns, voids;
 	struct dr_window sum[2]; /* A, B: evidence for people */

@@ -152,6 +152,10 @@ class Running:
         wait_until(lambda: happened() or self.process.poll() is not None, words, timeout_s)
         assert happened(), f"ended before {words}\n{self.end(code=None)}"
 
+    def words_so_far(self):
+        """What it has written to stderr."""
+        return _text(os.pread(self._err.fileno(), 1 << 20, 0))
+
     def end(self, code=0, timeout_s=TIMEOUT_S):
         self.process.wait(timeout_s)
         outputs = []

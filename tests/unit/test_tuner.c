@@ -117,6 +117,30 @@ Test(tuner, comes_down_to_the_knee)
 	}
 }
 
+/* A small file passes from one lane to the next, and workers that began together do so together. */
+Test(tuner, comes_down_although_workers_go_in_step)
+{
+	struct model model = {
+	    .phase = {{
+		.station = {[SOURCE] = {.servers = 4}, [DESTINATION] = {.servers = 4}},
+		.kind = {{.weight = 1,
+			  .visit = {{DR_LANE_SRC_META, SOURCE, 3, 0, 6e-3, 15e-6},
+				    {DR_LANE_READ, SOURCE, 2, 8192, 4e-3, 15e-6},
+				    {DR_LANE_DST_META, DESTINATION, 3, 0, 6e-3, 15e-6},
+				    {DR_LANE_WRITE, DESTINATION, 1, 8192, 2e-3, 5e-6},
+				    {DR_LANE_DST_META, DESTINATION, 2, 0, 4e-3, 5e-6}}}},
+	    }},
+	    RUN(16, 0.02, 0),
+	};
+	for (unsigned prompt = 0; prompt < 2; prompt++)
+		for (model.seed = 1; model.seed <= SEEDS; model.seed++) {
+			model.prompt = prompt;
+			steer(&model, 64, 256, 40);
+			double workers = mean_workers(35, 40);
+			cr_expect_leq(workers, 32, "seed %u: %.0f workers", model.seed, workers);
+		}
+}
+
 Test(tuner, comes_down_although_workers_end_their_tasks_first)
 {
 	struct model model = {.phase = {SERVER(0, 16, 2)}, RUN(16, 0.08, 0.2)};
@@ -529,6 +553,18 @@ Test(tuner, windows_are_as_long_as_there_is_something_to_count)
 	cr_expect_eq(dr_tuner_step(tuner, &sample, decisions), 1);
 	cr_expect_eq(decisions[0].why, DR_TUNER_START);
 	cr_expect_eq(dr_tuner_window_ns(tuner), 1000000000);
+	dr_tuner_destroy(tuner);
+}
+
+Test(tuner, windows_are_long_enough_for_each_worker_to_take_some_steps)
+{
+	struct dr_tuner_limits start = {.workers = 200};
+	struct dr_tuner *tuner = dr_tuner_create(
+	    &(struct dr_tuner_rules){.most_workers = 200, .fixed_workers = 200}, &start, false);
+	struct dr_tuning_decision decisions[DR_TUNER_DECISIONS_MOST];
+	struct dr_tuner_sample sample = {.at_ns = 100000000, .len_ns = 100000000, .lane = {{.steps = 400}}};
+	dr_tuner_step(tuner, &sample, decisions);
+	cr_expect_eq(dr_tuner_window_ns(tuner), 200000000);
 	dr_tuner_destroy(tuner);
 }
 
