@@ -33,7 +33,7 @@
 #define WRITE_FIRST_BYTES ((uint64_t)16 << 20)
 #define WRITE_LEAST_BYTES ((uint64_t)8 << 20)
 #define WRITE_MOST_BYTES ((uint64_t)256 << 20)
-/* Copies are measured with one number at once. */
+/* Copies: the first round is this part of all. */
 #define COPY_ROUNDS 4u
 
 unsigned dr_bench_flight_per_job(void)
@@ -371,9 +371,13 @@ static void work(struct dr_bench_hand *hand)
 	dr_aio_destroy(d.aio);
 }
 
-/* So much that the round is about as long as it should be, the wait for the disk included. */
-static uint64_t write_limit(const struct dr_bench_blocks *bl, int64_t len_ns)
+/* What a round is over with: it should be about as long as it is to be, the wait for the disk included. 0: no limit. */
+static uint64_t bytes_limit(const struct dr_bench_blocks *bl, int64_t len_ns)
 {
+	if (bl->way == DR_BENCH_BLOCKS_READ)
+		return 0;
+	if (bl->way == DR_BENCH_BLOCKS_COPY) /* the disk is waited for all along */
+		return bl->most_bytes;
 	uint64_t bytes =
 	    bl->bytes_per_s > 0 ? (uint64_t)(bl->bytes_per_s * (double)len_ns / 1e9) : WRITE_FIRST_BYTES;
 	uint64_t most = bl->most_bytes < WRITE_MOST_BYTES ? bl->most_bytes : WRITE_MOST_BYTES;
@@ -393,7 +397,7 @@ int dr_bench_blocks_round(void *context, unsigned jobs, int64_t len_ns, struct d
 	    .context = &terms,
 	    .jobs = workers < bl->bench->most_jobs ? workers : bl->bench->most_jobs,
 	    .len_ns = len_ns,
-	    .most_units = bl->way == DR_BENCH_BLOCKS_READ ? 0 : write_limit(bl, len_ns),
+	    .most_units = bytes_limit(bl, len_ns),
 	    .to_disk = bl->way != DR_BENCH_BLOCKS_READ,
 	    .stop = bl->bench->stop,
 	};

@@ -303,12 +303,29 @@ static double large_rate(const struct dr_bench_facts *f, double jobs)
 	return read > 0 && write > 0 ? 1 / (1 / read + 1 / write) : 0;
 }
 
+/* The error of a typical point: of the best of several, that much is chance. */
+static double typical_error(const struct dr_bench_curve *c)
+{
+	double errors[DR_BENCH_POINTS_MOST];
+	for (unsigned i = 0; i < c->n_points; i++)
+		errors[i] = c->points[i].spread / 2 / sqrt(c->points[i].runs);
+	return dr_bench_median(errors, c->n_points);
+}
+
+/*
+ * Where copies were measured, the curves only say what fewer at once cost, as far as it can't be chance: that fewer were
+ * faster is mostly luck, of which the best number would have the most.
+ */
 static double large_copy_rate(const struct dr_bench_facts *f, double jobs)
 {
 	double here = large_rate(f, jobs), there = large_rate(f, f->large_copy_jobs);
 	if (!f->has_dst || f->large_copy_per_s <= 0)
 		return here;
-	return here > 0 && there > 0 ? f->large_copy_per_s * here / there : f->large_copy_per_s;
+	if (here <= 0 || there <= 0)
+		return f->large_copy_per_s;
+	double chance =
+	    typical_error(&f->curve[DR_BENCH_LARGE_READ]) + typical_error(&f->curve[DR_BENCH_LARGE_WRITE]);
+	return f->large_copy_per_s * exp(fmin(0, log(here / there) + chance));
 }
 
 /* Shares of names that are links to files which are copied under another name. */
@@ -361,15 +378,6 @@ static double known_time(const struct dr_bench_facts *f, unsigned jobs)
 		s += isfinite(part[i]) ? part[i] : 0;
 	}
 	return any ? s : INFINITY;
-}
-
-/* The error of a typical point: of the best of several, that much is chance. */
-static double typical_error(const struct dr_bench_curve *c)
-{
-	double errors[DR_BENCH_POINTS_MOST];
-	for (unsigned i = 0; i < c->n_points; i++)
-		errors[i] = c->points[i].spread / 2 / sqrt(c->points[i].runs);
-	return dr_bench_median(errors, c->n_points);
 }
 
 static double slack(const struct dr_bench_facts *f)

@@ -260,6 +260,24 @@ Test(bench_model, a_measured_copy_of_large_files_is_believed)
 	cr_expect_float_eq(part[DR_BENCH_PART_LARGE], 4, 0.02);
 }
 
+Test(bench_model, what_may_be_chance_in_the_curves_does_not_make_a_copy_faster_or_slower)
+{
+	struct model *m = some_model();
+	double part[DR_BENCH_PART_COUNT];
+	m->facts.large_copy_per_s = 5e8;
+	m->facts.large_copy_jobs = 8;
+	struct dr_bench_curve *writes = &m->curves[DR_BENCH_LARGE_WRITE];
+	for (unsigned i = 0; i < writes->n_points; i++) {
+		writes->points[i].runs = 4;
+		writes->points[i].spread = 3;
+	}
+	dr_bench_time(&m->facts, 1, part);
+	cr_expect_float_eq(part[DR_BENCH_PART_LARGE], 2, 0.01);
+	writes->points[0].per_s = 1e12;
+	dr_bench_time(&m->facts, 1, part);
+	cr_expect_float_eq(part[DR_BENCH_PART_LARGE], 2, 0.01);
+}
+
 Test(bench_model, what_memory_holds_is_flushed_after_the_copy)
 {
 	struct model *m = some_model();
