@@ -33,8 +33,6 @@
 #define WRITE_FIRST_BYTES ((uint64_t)16 << 20)
 #define WRITE_LEAST_BYTES ((uint64_t)8 << 20)
 #define WRITE_MOST_BYTES ((uint64_t)256 << 20)
-/* Copies: the first round is this part of all. */
-#define COPY_ROUNDS 4u
 
 unsigned dr_bench_flight_per_job(void)
 {
@@ -371,7 +369,7 @@ static void work(struct dr_bench_hand *hand)
 	dr_aio_destroy(d.aio);
 }
 
-/* What a round is over with: it should be about as long as it is to be, the wait for the disk included. 0: no limit. */
+/* So much ends a round that is to be of that length, the wait for the disk included; 0: no limit. */
 static uint64_t bytes_limit(const struct dr_bench_blocks *bl, int64_t len_ns)
 {
 	if (bl->way == DR_BENCH_BLOCKS_READ)
@@ -431,8 +429,7 @@ int dr_bench_blocks_begin(struct dr_bench_blocks *bl, struct dr_bench *b, enum d
 	    .way = way,
 	    .io = b->options->io,
 	    .block_bytes = DR_BLOCK_BYTES,
-	    .most_bytes = dr_bench_scratch_left(&b->scratch) /
-			  (way == DR_BENCH_BLOCKS_COPY ? COPY_ROUNDS : DR_BENCH_ROUNDS),
+	    .most_bytes = dr_bench_scratch_left(&b->scratch) / DR_BENCH_ROUNDS,
 	};
 	if (way == DR_BENCH_BLOCKS_WRITE)
 		return 0;
