@@ -143,7 +143,7 @@ def test_it_is_remembered_for_the_next_run(drover, sides, tree, dst):
 
 # --- Fewer, where more only wait ---
 
-def test_with_a_server_of_four_hands_fewer_are_kept(drover, sides, tree):
+def test_with_a_server_of_four_hands_fewer_are_kept(drover, sides, tree, dst):
     """Work for forty seconds, so that luck with the first trials does not matter."""
     wide(tree, 16384)
 
@@ -159,6 +159,8 @@ def test_with_a_server_of_four_hands_fewer_are_kept(drover, sides, tree):
         running.until(fewer, "fewer workers are kept", timeout_s=60)
         running.process.send_signal(signal.SIGINT)
         running.end(code=130)
+    drover.sync(tree, dst)
+    assert_equal(tree, dst)
 
 
 def test_max_latency_keeps_few_at_once(drover, sides, tree, dst):
