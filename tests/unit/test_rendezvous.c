@@ -412,11 +412,12 @@ Test(rendezvous, wrong_key_does_not_join)
 	cr_expect_eq(session.n, 0);
 }
 
+/* Long before the deadline of who has not said all. */
 static void expect_quick_destroy(struct dr_joiner *joiner)
 {
-	int64_t begin = dr_now_ns();
+	int64_t until_ns = in_ms(DR_HANDSHAKE_S * 1000 / 2);
 	dr_joiner_destroy(joiner);
-	cr_expect_lt(dr_now_ns() - begin, 1000000000);
+	cr_expect_lt(dr_now_ns(), until_ns);
 }
 
 /* So many connections that say what they were given to say, and then no more, keep nobody out. */

@@ -655,11 +655,12 @@ Test(session, who_has_nothing_to_say_is_not_silent)
 {
 	struct both t;
 	struct dr_session_stats stats;
-	begin_both(&t, (struct dr_session_options){.silence_ms = 200});
+	begin_both(&t, (struct dr_session_options){.silence_ms = 1000});
 	join(&t.a, &t.b);
-	do /* several times that long */
+	do { /* more than twice that long: it is said four times in that time */
+		nanosleep(&(struct timespec){.tv_nsec = 10000000}, NULL);
 		dr_session_stats(t.a.session, &stats);
-	while (stats.received_bytes < 15 * (uint64_t)DR_FRAME_HEAD_BYTES);
+	} while (stats.received_bytes < 10 * (uint64_t)DR_FRAME_HEAD_BYTES);
 	cr_expect_eq(stats.lost, 0);
 	end_both(&t);
 }
@@ -990,16 +991,16 @@ Test(session, who_is_there_and_acknowledges_nothing_is_lost)
 {
 	struct raw t;
 	pthread_t listener;
-	begin_raw_as(&t, (struct dr_session_options){.stall_ms = 500, .silence_ms = 400});
+	begin_raw_as(&t, (struct dr_session_options){.stall_ms = 1500, .silence_ms = 1200});
 	pthread_create(&listener, NULL, listen_only, &t);
 	/* As long as there is nothing to take, there is nothing to wait for. */
-	nanosleep(&(struct timespec){.tv_sec = 1}, NULL);
+	nanosleep(&(struct timespec){.tv_sec = 2}, NULL);
 	int64_t begin_ns = dr_now_ns();
 	unsigned n = 0;
 	while (send_data(&t.end, 0, n, 1 << 20, true) == 0)
 		n++;
 	cr_expect_geq(n, 31);
-	cr_expect_geq(dr_now_ns() - begin_ns, NS_PER_S / 2);
+	cr_expect_geq(dr_now_ns() - begin_ns, 3 * NS_PER_S / 2);
 	WAIT_FOR(&t.end, t.end.n_closed);
 	cr_expect_eq(t.end.error, -ETIMEDOUT);
 	cr_expect_str_eq(t.end.words, "the other side is there, but takes nothing any more");
