@@ -332,6 +332,22 @@ static void conclude(struct dr_scan_hand *hand, struct dr_scan_job *job)
 
 /* ---- the short way ------------------------------------------------------------------- */
 
+/* The first look at a file takes no more: most are smaller, and of a large one it is in vain. */
+#define LOOK_BYTES ((size_t)64 << 10)
+
+/* What is small, whole. Bytes, or -1; DR_SMALL_BYTES: it is larger. */
+static ssize_t read_small(int fd, char *buf)
+{
+	struct dr_meta meta;
+	ssize_t n = read(fd, buf, LOOK_BYTES);
+	if (n < (ssize_t)LOOK_BYTES)
+		return n;
+	if (dr_fs_stat(fd, "", &meta) < 0 || meta.size_bytes >= DR_SMALL_BYTES)
+		return (ssize_t)DR_SMALL_BYTES;
+	ssize_t more = read(fd, buf + n, DR_SMALL_BYTES - LOOK_BYTES);
+	return more < 0 ? more : n + more;
+}
+
 /*
  * Nobody needs to look at a file before it is read if its ctime, afterwards, is older than the read: then
  * nothing has changed meanwhile. That takes a clock that is also the file system's. False: it has to go the long way.
@@ -343,7 +359,7 @@ static bool read_quickly(struct dr_scan_hand *hand, const struct dr_scan_wish *w
 	dr_lane_enter(&hand->lane, DR_LANE_READ, 4);
 	int64_t began_ns = dr_now_ns();
 	int fd DR_CLOSE = dr_fs_open_read(wish->dir_fd, wish->name, true);
-	ssize_t n = fd < 0 ? fd : read(fd, hand->buf, DR_SMALL_BYTES);
+	ssize_t n = fd < 0 ? fd : read_small(fd, hand->buf);
 	if (n < 0 || n == (ssize_t)DR_SMALL_BYTES)
 		return false;
 	int rc = dr_xattrs_read_fd(&hand->xattrs, fd, hand->scan->xattr_kinds);
