@@ -276,16 +276,17 @@ static uint64_t most_of_round(const struct dr_bench_small *s, unsigned jobs)
 	return s->most_files && s->most_files < most ? s->most_files : most;
 }
 
-int dr_bench_small_round(void *context, unsigned jobs, int64_t len_ns, struct dr_bench_figure *ret)
+/* most: files; 0: no limit. */
+static int run_round(struct dr_bench_small *s, unsigned jobs, int64_t len_ns, uint64_t most,
+		     struct dr_bench_figure *ret)
 {
-	struct dr_bench_small *s = context;
 	struct dr_bench_round round = {
 	    .work = work,
 	    .context = s,
 	    .jobs = jobs,
 	    .len_ns = len_ns,
 	    .least_units = ROUND_FILES_LEAST,
-	    .most_units = most_of_round(s, jobs),
+	    .most_units = most,
 	    .stop = s->bench->stop,
 	};
 	if (!s->bench->n_chunks)
@@ -297,6 +298,18 @@ int dr_bench_small_round(void *context, unsigned jobs, int64_t len_ns, struct dr
 		return rc;
 	gather(s, jobs, ret);
 	return ret->units > 0;
+}
+
+int dr_bench_small_round(void *context, unsigned jobs, int64_t len_ns, struct dr_bench_figure *ret)
+{
+	struct dr_bench_small *s = context;
+	return run_round(s, jobs, len_ns, most_of_round(s, jobs), ret);
+}
+
+int dr_bench_small_long_round(struct dr_bench_small *s, unsigned jobs, int64_t len_ns,
+			      struct dr_bench_figure *ret)
+{
+	return run_round(s, jobs, len_ns, 0, ret);
 }
 
 double dr_bench_small_cpu(const struct dr_bench_small *s, unsigned jobs)

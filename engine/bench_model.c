@@ -288,6 +288,14 @@ static const struct dr_bench_curve *small_curve(const struct dr_bench_facts *f)
 	return &f->curve[f->has_dst ? DR_BENCH_COPY : DR_BENCH_SMALL_READ];
 }
 
+/* Where a copy that goes on was measured, the curve only says what more or fewer at once make of it. */
+static double small_rate(const struct dr_bench_facts *f, double jobs)
+{
+	double here = dr_bench_rate_at(small_curve(f), jobs);
+	double there = dr_bench_rate_at(small_curve(f), f->small_copy_jobs);
+	return f->small_copy_per_s > 0 && there > 0 ? f->small_copy_per_s * here / there : here;
+}
+
 static double flight(const struct dr_bench_facts *f, double jobs)
 {
 	return fmin(jobs * f->flight_per_job, f->most_flight);
@@ -351,14 +359,14 @@ double dr_bench_time(const struct dr_bench_facts *f, unsigned jobs, double part[
 	double large = files * files_between(t, DR_BENCH_SMALL_CLASSES, DR_BENCH_SIZES);
 	double small_bytes = bytes * bytes_between(t, 0, DR_BENCH_SMALL_CLASSES);
 	double large_bytes = bytes * f->data_share * bytes_between(t, DR_BENCH_SMALL_CLASSES, DR_BENCH_SIZES);
-	double small_rate = dr_bench_rate_at(small_curve(f), jobs);
+	double small_per_s = small_rate(f, jobs);
 
 	part[DR_BENCH_PART_WALK] =
 	    at_rate(t->dirs + t->files + t->other, dr_bench_rate_at(&f->curve[DR_BENCH_META], jobs));
-	part[DR_BENCH_PART_SMALL] = at_rate(small, small_rate) * f->mix;
+	part[DR_BENCH_PART_SMALL] = at_rate(small, small_per_s) * f->mix;
 	/* Each large file is opened, made and given its metadata like a small one, where that is known. */
 	part[DR_BENCH_PART_LARGE] =
-	    at_rate(large_bytes, large_copy_rate(f, jobs)) + (small_rate > 0 ? large / small_rate : 0);
+	    at_rate(large_bytes, large_copy_rate(f, jobs)) + (small_per_s > 0 ? large / small_per_s : 0);
 	double copy_s = part[DR_BENCH_PART_WALK] + part[DR_BENCH_PART_SMALL] + part[DR_BENCH_PART_LARGE];
 	/* Where the copy of large files was measured, what goes to the disk meanwhile was too. */
 	double unflushed_bytes = f->large_copy_per_s > 0 ? 0 : large_bytes;

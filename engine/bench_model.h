@@ -100,11 +100,13 @@ struct dr_bench_facts {
 	const struct dr_bench_curve *curve; /* [DR_BENCH_KIND_COUNT] */
 	bool has_dst;
 	unsigned most_jobs;
-	double links, link_bytes;                 /* of the tree: not copied */
-	double data_share;                        /* of large files' bytes: what is no hole */
-	double mix;                               /* dr_bench_mix() */
-	unsigned flight_per_job, most_flight;     /* blocks that a worker has in flight, and all of them */
-	double large_copy_per_s, large_copy_jobs; /* bytes per second with so many workers; 0: not measured */
+	double links, link_bytes;             /* of the tree: not copied */
+	double data_share;                    /* of large files' bytes: what is no hole */
+	double mix;                           /* dr_bench_mix() */
+	unsigned flight_per_job, most_flight; /* blocks that a worker has in flight, and all of them */
+	/* What a copy does that goes on, with so many workers; 0: not measured. Small files, and bytes of large ones. */
+	double small_copy_per_s, small_copy_jobs;
+	double large_copy_per_s, large_copy_jobs;
 	double flush_file_s, flush_byte_s; /* to bring a small file, or a byte of a large one, to the disk */
 	double dirty_bytes;                /* in memory alone at the end of a copy, at most */
 	double fixed_s,

@@ -34,6 +34,7 @@
 enum dr_bench_step {
 	DR_BENCH_STEP_WALK,
 	DR_BENCH_STEP_COPY,
+	DR_BENCH_STEP_COPY_ON,
 	DR_BENCH_STEP_LOOK,
 	DR_BENCH_STEP_SMALL_READ,
 	DR_BENCH_STEP_LARGE_READ,
@@ -110,8 +111,11 @@ struct dr_bench_small {
 
 int dr_bench_small_begin(struct dr_bench_small *small, struct dr_bench *bench, enum dr_bench_kind kind);
 void dr_bench_small_end(struct dr_bench_small *small);
-/* For a sweep: context is a struct dr_bench_small. */
+/* For a sweep: context is a struct dr_bench_small. No more files than tell something. */
 int dr_bench_small_round(void *context, unsigned jobs, int64_t len_ns, struct dr_bench_figure *ret);
+/* The same, but as many as there is time and room for. */
+int dr_bench_small_long_round(struct dr_bench_small *small, unsigned jobs, int64_t len_ns,
+			      struct dr_bench_figure *ret);
 double dr_bench_small_cpu(const struct dr_bench_small *small, unsigned jobs);
 
 /* What a second run looks at: extended attributes at the source; metadata, or extended attributes, of what was copied. */

@@ -3,7 +3,7 @@
  * The steps of a bench, one for each kind, and their time: each gets its share of what is left,
  * so that what one does not need goes to the others.
  *
- *     walk ─► probes ─► small copies ─► flush ─► looks ─► small reads ─► large reads
+ *     walk ─► probes ─► small copies ─► on with them ─► flush ─► looks ─► small reads ─► large reads
  *       ─► ways of I/O, block sizes ─► large writes ─► large copies ─► small creates
  *
  * What has to be right comes first: with little time, or when it is stopped, the rest is left out.
@@ -27,19 +27,20 @@
 #define WORTH 1.1
 /* The beginning of a copy: this part of its time and of its bytes. */
 #define BEGINNING 4
+/* A round of small files that says how a long copy goes on. */
+#define LONG_ROUND_NS SECOND_NS
 
 static const unsigned step_share[DR_BENCH_STEP_COUNT] = {
-    [DR_BENCH_STEP_WALK] = 25,        [DR_BENCH_STEP_COPY] = 24,       [DR_BENCH_STEP_LOOK] = 3,
-    [DR_BENCH_STEP_SMALL_READ] = 8,   [DR_BENCH_STEP_LARGE_READ] = 10, [DR_BENCH_STEP_IO] = 6,
-    [DR_BENCH_STEP_LARGE_WRITE] = 10, [DR_BENCH_STEP_LARGE_COPY] = 6,  [DR_BENCH_STEP_SMALL_CREATE] = 8,
+    [DR_BENCH_STEP_WALK] = 25,        [DR_BENCH_STEP_COPY] = 14,        [DR_BENCH_STEP_COPY_ON] = 10,
+    [DR_BENCH_STEP_LOOK] = 3,         [DR_BENCH_STEP_SMALL_READ] = 8,   [DR_BENCH_STEP_LARGE_READ] = 10,
+    [DR_BENCH_STEP_IO] = 6,           [DR_BENCH_STEP_LARGE_WRITE] = 10, [DR_BENCH_STEP_LARGE_COPY] = 6,
+    [DR_BENCH_STEP_SMALL_CREATE] = 8,
 };
 
 /* Of the bytes that may be written. */
 static const unsigned step_bytes[DR_BENCH_STEP_COUNT] = {
-    [DR_BENCH_STEP_COPY] = 30,
-    [DR_BENCH_STEP_LARGE_WRITE] = 25,
-    [DR_BENCH_STEP_LARGE_COPY] = 30,
-    [DR_BENCH_STEP_SMALL_CREATE] = 15,
+    [DR_BENCH_STEP_COPY] = 18,       [DR_BENCH_STEP_COPY_ON] = 12,      [DR_BENCH_STEP_LARGE_WRITE] = 25,
+    [DR_BENCH_STEP_LARGE_COPY] = 30, [DR_BENCH_STEP_SMALL_CREATE] = 15,
 };
 
 /* ---- time ----------------------------------------------------------------------------------------- */
@@ -51,9 +52,9 @@ static void leave_out_step(struct dr_bench *b, enum dr_bench_step step)
 
 static void plan(struct dr_bench *b)
 {
-	static const enum dr_bench_step writing[] = {DR_BENCH_STEP_COPY, DR_BENCH_STEP_LOOK,
-						     DR_BENCH_STEP_LARGE_WRITE, DR_BENCH_STEP_LARGE_COPY,
-						     DR_BENCH_STEP_SMALL_CREATE};
+	static const enum dr_bench_step writing[] = {DR_BENCH_STEP_COPY,       DR_BENCH_STEP_COPY_ON,
+						     DR_BENCH_STEP_LOOK,       DR_BENCH_STEP_LARGE_WRITE,
+						     DR_BENCH_STEP_LARGE_COPY, DR_BENCH_STEP_SMALL_CREATE};
 	memcpy(b->share, step_share, sizeof b->share);
 	memcpy(b->bytes_share, step_bytes, sizeof b->bytes_share);
 	for (size_t i = 0; !b->options->dst && i < sizeof writing / sizeof writing[0]; i++)
@@ -63,8 +64,9 @@ static void plan(struct dr_bench *b)
 /* What there is nothing for gives its time to the others. */
 static void plan_again(struct dr_bench *b)
 {
-	static const enum dr_bench_step small[] = {DR_BENCH_STEP_COPY, DR_BENCH_STEP_LOOK,
-						   DR_BENCH_STEP_SMALL_READ, DR_BENCH_STEP_SMALL_CREATE},
+	static const enum dr_bench_step small[] = {DR_BENCH_STEP_COPY, DR_BENCH_STEP_COPY_ON,
+						   DR_BENCH_STEP_LOOK, DR_BENCH_STEP_SMALL_READ,
+						   DR_BENCH_STEP_SMALL_CREATE},
 					large[] = {DR_BENCH_STEP_LARGE_READ, DR_BENCH_STEP_IO,
 						   DR_BENCH_STEP_LARGE_WRITE, DR_BENCH_STEP_LARGE_COPY};
 	for (size_t i = 0; !b->n_chunks && i < sizeof small / sizeof small[0]; i++)
@@ -270,22 +272,61 @@ static void empty_scratch(struct dr_bench *b, unsigned jobs)
 	dr_bench_scratch_empty(&b->scratch, b->hands, jobs);
 }
 
+/* Whether all that anybody has written there is on the disk. */
+static bool is_flushed(struct dr_bench *b)
+{
+	return dr_bench_meminfo("Dirty") + dr_bench_meminfo("Writeback") <= DIRTY_MOST &&
+	       syncfs(b->scratch.fd) == 0;
+}
+
+/*
+ * At first disks, and hosts that share them, let through what they do not later (caches, credits), and the rounds of a
+ * sweep are not much more than beginnings: what a copy takes is measured in one that goes on, from an empty destination.
+ * small: of the sweep, and of that round afterwards. Whether all else is on the disk.
+ */
+static bool copy_on(struct dr_bench *b, struct dr_bench_small *small, unsigned jobs, int64_t until_ns)
+{
+	struct dr_bench_figure figure;
+	dr_bench_small_end(small);
+	empty_scratch(b, jobs);
+	bool clean = is_flushed(b);
+	int64_t len_ns = until_ns - dr_now_ns();
+	b->doing = dr_bench_kind_name(DR_BENCH_COPY);
+	dr_bench_tell(b, jobs);
+	/* It may end early, with the room that there is. */
+	if (dr_bench_small_begin(small, b, DR_BENCH_COPY) == 0 &&
+	    dr_bench_small_long_round(small, jobs, len_ns < LONG_ROUND_NS ? LONG_ROUND_NS : len_ns, &figure) >
+		0 &&
+	    figure.elapsed_s * 1e9 >= LONG_ROUND_NS) {
+		b->facts.small_copy_per_s = figure.per_s;
+		b->facts.small_copy_jobs = jobs;
+	}
+	return clean;
+}
+
+static bool may_copy(const struct dr_bench *b)
+{
+	return !dr_bench_stopped(b) && !dr_bench_is_full(b);
+}
+
 static void copy_small(struct dr_bench *b)
 {
 	struct dr_bench_small small = {0};
 	int64_t until = step_until(b, DR_BENCH_STEP_COPY);
 	if (!has_small(b, DR_BENCH_COPY))
 		return;
-	bool clean = dr_bench_meminfo("Dirty") + dr_bench_meminfo("Writeback") <= DIRTY_MOST &&
-		     syncfs(b->scratch.fd) == 0;
+	bool clean = is_flushed(b);
 	sweep_small(b, DR_BENCH_COPY, before_removal(until), &small);
 	unsigned jobs = knee_jobs(curve_of(b, DR_BENCH_COPY));
-	if (!dr_bench_stopped(b) && !dr_bench_is_full(b)) {
+	take_mix(b, &small);
+	b->facts.cpu = dr_bench_small_cpu(&small, jobs);
+	until = before_removal(step_until(b, DR_BENCH_STEP_COPY_ON));
+	if (may_copy(b) && small.files && until - dr_now_ns() > 2 * LONG_ROUND_NS)
+		clean = copy_on(b, &small, jobs, until);
+	if (may_copy(b)) {
 		flush_small(b, &small, clean);
 		look(b, &small, jobs);
 	}
-	take_mix(b, &small);
-	b->facts.cpu = dr_bench_small_cpu(&small, jobs);
 	dr_bench_small_end(&small);
 	empty_scratch(b, jobs);
 }
@@ -439,8 +480,8 @@ static void write_large(struct dr_bench *b)
 }
 
 /*
- * Bytes per second; 0: not measured. At first disks, and hosts that share them, let through what they do not later (caches,
- * credits): a beginning does not count, and what may be written then is written in one round.
+ * Bytes per second; 0: not measured. As with small files the beginning tells little: it does not count, and what may be
+ * written then is written in one round.
  */
 static double copy_rate(struct dr_bench *b, struct dr_bench_blocks *blocks, unsigned jobs, int64_t until_ns)
 {

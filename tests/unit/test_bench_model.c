@@ -247,6 +247,20 @@ Test(bench_model, the_parts_of_a_copy_add_up)
 	cr_expect_float_eq(s, part[0] + part[1] + part[2], 1e-9);
 }
 
+Test(bench_model, a_copy_of_small_files_that_went_on_is_believed)
+{
+	struct model *m = some_model();
+	double part[DR_BENCH_PART_COUNT];
+	m->facts.small_copy_per_s = 6000;
+	m->facts.small_copy_jobs = 8;
+	dr_bench_time(&m->facts, 8, part);
+	cr_expect_float_eq(part[DR_BENCH_PART_SMALL], 10000 / 6000.0, 1e-9);
+	cr_expect_float_eq(part[DR_BENCH_PART_LARGE], 1e9 / 4e8 + 10 / 6000.0, 1e-9);
+	/* With fewer at once it is slower as the curve is. */
+	dr_bench_time(&m->facts, 1, part);
+	cr_expect_float_eq(part[DR_BENCH_PART_SMALL], 10000 / 750.0, 1e-9);
+}
+
 Test(bench_model, a_measured_copy_of_large_files_is_believed)
 {
 	struct model *m = some_model();
