@@ -290,14 +290,14 @@ static bool copy_on(struct dr_bench *b, struct dr_bench_small *small, unsigned j
 	dr_bench_small_end(small);
 	empty_scratch(b, jobs);
 	bool clean = is_flushed(b);
-	int64_t len_ns = until_ns - dr_now_ns();
+	int64_t left_ns = until_ns - dr_now_ns(), len_ns = left_ns < LONG_ROUND_NS ? LONG_ROUND_NS : left_ns;
 	b->doing = dr_bench_kind_name(DR_BENCH_COPY);
 	dr_bench_tell(b, jobs);
-	/* It may end early, with the room that there is. */
-	if (dr_bench_small_begin(small, b, DR_BENCH_COPY) == 0 &&
-	    dr_bench_small_long_round(small, jobs, len_ns < LONG_ROUND_NS ? LONG_ROUND_NS : len_ns, &figure) >
-		0 &&
-	    figure.elapsed_s * 1e9 >= LONG_ROUND_NS) {
+	int rc = dr_bench_small_begin(small, b, DR_BENCH_COPY);
+	if (rc == 0)
+		rc = dr_bench_small_long_round(small, jobs, len_ns, &figure);
+	/* It may have ended early, with the room that there is. */
+	if (rc > 0 && figure.elapsed_s * 1e9 >= LONG_ROUND_NS) {
 		b->facts.small_copy_per_s = figure.per_s;
 		b->facts.small_copy_jobs = jobs;
 	}

@@ -259,6 +259,12 @@ Test(bench_model, a_copy_of_small_files_that_went_on_is_believed)
 	/* With fewer at once it is slower as the curve is. */
 	dr_bench_time(&m->facts, 1, part);
 	cr_expect_float_eq(part[DR_BENCH_PART_SMALL], 10000 / 750.0, 1e-9);
+	dr_bench_conclude(&m->facts, &m->result);
+	bool told = false;
+	for (unsigned i = 0; i < m->result.n_assumptions; i++)
+		told |= strstr(m->result.assumption[i],
+			       "6000 small files per second, where short ones did 8000") != NULL;
+	cr_expect(told);
 }
 
 Test(bench_model, a_measured_copy_of_large_files_is_believed)
