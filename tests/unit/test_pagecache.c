@@ -10,7 +10,9 @@
 #include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
+#include <time.h>
 
+#include "base/rate.h"
 #include "scratch.h"
 
 #define MIB ((uint64_t)1 << 20)
@@ -42,16 +44,23 @@ static bool is_cold(int fd, uint64_t offset, uint64_t len)
 }
 
 /*
- * The kernel takes pages back, or holds on to them, whenever it likes (kswapd, DAMON). What the code under
- * test does, it does each time: so what is said of the cache is to hold in one of some tries.
+ * The kernel takes pages back, or holds on to them for a while, whenever it likes (kswapd, DAMON). What the code under
+ * test does, it does each time: so what is said of the cache is to hold in one of the tries of some seconds.
  */
-#define TRIES 20
+static bool is_time_left(int64_t until_ns)
+{
+	nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL);
+	return dr_now_ns() < until_ns;
+}
+
+#define TRY_NS INT64_C(5000000000)
 #define IN_ONE_TRY(holds)                                                                                    \
 	do {                                                                                                 \
-		unsigned tries = TRIES;                                                                      \
-		while (!(holds) && --tries)                                                                  \
+		int64_t until_ns = dr_now_ns() + TRY_NS;                                                     \
+		bool held;                                                                                   \
+		while (!(held = (holds)) && is_time_left(until_ns))                                          \
 			continue;                                                                            \
-		cr_expect_neq(tries, 0, "%s", #holds);                                                       \
+		cr_expect(held, "%s", #holds);                                                               \
 	} while (0)
 
 static void cool_down(int fd)
@@ -61,11 +70,12 @@ static void cool_down(int fd)
 
 static bool can_be_cold(int fd, uint64_t size)
 {
-	for (unsigned i = 0; i < TRIES; i++) {
+	int64_t until_ns = dr_now_ns() + TRY_NS;
+	do {
 		cool_down(fd);
 		if (is_cold(fd, 0, size))
 			return true;
-	}
+	} while (is_time_left(until_ns));
 	return false;
 }
 
