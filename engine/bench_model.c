@@ -531,6 +531,14 @@ static void assume_sizes(const struct dr_bench_facts *f, struct dr_bench_result 
 		assume(r, "%.0f names are hard links to files that are copied under another name", f->links);
 }
 
+static void assume_small_rate(const struct dr_bench_facts *f, struct dr_bench_result *r)
+{
+	double in_short = dr_bench_rate_at(small_curve(f), f->small_copy_jobs);
+	if (f->small_copy_per_s > 0 && fabs(f->small_copy_per_s / in_short - 1) > 0.1)
+		assume(r, "a copy that goes on does %.0f small files per second, where short ones did %.0f",
+		       f->small_copy_per_s, in_short);
+}
+
 static void assume_what_holds(const struct dr_bench_facts *f, struct dr_bench_result *r)
 {
 	if (f->has_dst)
@@ -540,10 +548,7 @@ static void assume_what_holds(const struct dr_bench_facts *f, struct dr_bench_re
 		assume(r, "without a destination, the times are those of reading");
 	assume(r, "nothing else uses the storage more, or less, than while it was measured");
 	assume_sizes(f, r);
-	double in_short = dr_bench_rate_at(small_curve(f), f->small_copy_jobs);
-	if (f->small_copy_per_s > 0 && fabs(f->small_copy_per_s / in_short - 1) > 0.1)
-		assume(r, "a copy that goes on does %.0f small files per second, where short ones did %.0f",
-		       f->small_copy_per_s, in_short);
+	assume_small_rate(f, r);
 	if (f->has_dst && f->flush_byte_s <= 0 && f->flush_file_s <= 0)
 		assume(r, "what it takes to bring data to the disk was not measured");
 	if (f->has_dst && f->large_copy_per_s <= 0 && f->tree->bytes > 0 &&

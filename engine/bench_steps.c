@@ -272,8 +272,8 @@ static void empty_scratch(struct dr_bench *b, unsigned jobs)
 	dr_bench_scratch_empty(&b->scratch, b->hands, jobs);
 }
 
-/* Whether all that anybody has written there is on the disk. */
-static bool is_flushed(struct dr_bench *b)
+/* Brings to the disk what was written there before, if it is not too much. Whether it did. */
+static bool flush_before(struct dr_bench *b)
 {
 	return dr_bench_meminfo("Dirty") + dr_bench_meminfo("Writeback") <= DIRTY_MOST &&
 	       syncfs(b->scratch.fd) == 0;
@@ -289,7 +289,7 @@ static bool copy_on(struct dr_bench *b, struct dr_bench_small *small, unsigned j
 	struct dr_bench_figure figure;
 	dr_bench_small_end(small);
 	empty_scratch(b, jobs);
-	bool clean = is_flushed(b);
+	bool clean = flush_before(b);
 	int64_t left_ns = until_ns - dr_now_ns(), len_ns = left_ns < LONG_ROUND_NS ? LONG_ROUND_NS : left_ns;
 	b->doing = dr_bench_kind_name(DR_BENCH_COPY);
 	dr_bench_tell(b, jobs);
@@ -315,7 +315,7 @@ static void copy_small(struct dr_bench *b)
 	int64_t until = step_until(b, DR_BENCH_STEP_COPY);
 	if (!has_small(b, DR_BENCH_COPY))
 		return;
-	bool clean = is_flushed(b);
+	bool clean = flush_before(b);
 	sweep_small(b, DR_BENCH_COPY, before_removal(until), &small);
 	unsigned jobs = knee_jobs(curve_of(b, DR_BENCH_COPY));
 	take_mix(b, &small);

@@ -234,6 +234,13 @@ static struct model *some_model(void)
 	return &m;
 }
 
+static double part_s(const struct model *m, unsigned jobs, enum dr_bench_part which)
+{
+	double part[DR_BENCH_PART_COUNT];
+	dr_bench_time(&m->facts, jobs, part);
+	return part[which];
+}
+
 Test(bench_model, the_parts_of_a_copy_add_up)
 {
 	struct model *m = some_model();
@@ -250,15 +257,12 @@ Test(bench_model, the_parts_of_a_copy_add_up)
 Test(bench_model, a_copy_of_small_files_that_went_on_is_believed)
 {
 	struct model *m = some_model();
-	double part[DR_BENCH_PART_COUNT];
 	m->facts.small_copy_per_s = 6000;
 	m->facts.small_copy_jobs = 8;
-	dr_bench_time(&m->facts, 8, part);
-	cr_expect_float_eq(part[DR_BENCH_PART_SMALL], 10000 / 6000.0, 1e-9);
-	cr_expect_float_eq(part[DR_BENCH_PART_LARGE], 1e9 / 4e8 + 10 / 6000.0, 1e-9);
+	cr_expect_float_eq(part_s(m, 8, DR_BENCH_PART_SMALL), 10000 / 6000.0, 1e-9);
+	cr_expect_float_eq(part_s(m, 8, DR_BENCH_PART_LARGE), 1e9 / 4e8 + 10 / 6000.0, 1e-9);
 	/* With fewer at once it is slower as the curve is. */
-	dr_bench_time(&m->facts, 1, part);
-	cr_expect_float_eq(part[DR_BENCH_PART_SMALL], 10000 / 750.0, 1e-9);
+	cr_expect_float_eq(part_s(m, 1, DR_BENCH_PART_SMALL), 10000 / 750.0, 1e-9);
 	dr_bench_conclude(&m->facts, &m->result);
 	bool told = false;
 	for (unsigned i = 0; i < m->result.n_assumptions; i++)
@@ -270,20 +274,16 @@ Test(bench_model, a_copy_of_small_files_that_went_on_is_believed)
 Test(bench_model, a_measured_copy_of_large_files_is_believed)
 {
 	struct model *m = some_model();
-	double part[DR_BENCH_PART_COUNT];
 	m->facts.large_copy_per_s = 5e8;
 	m->facts.large_copy_jobs = 8;
-	dr_bench_time(&m->facts, 8, part);
-	cr_expect_float_eq(part[DR_BENCH_PART_LARGE], 2, 0.01);
+	cr_expect_float_eq(part_s(m, 8, DR_BENCH_PART_LARGE), 2, 0.01);
 	/* With a quarter of the blocks in flight it is slower as its curves are. */
-	dr_bench_time(&m->facts, 1, part);
-	cr_expect_float_eq(part[DR_BENCH_PART_LARGE], 4, 0.02);
+	cr_expect_float_eq(part_s(m, 1, DR_BENCH_PART_LARGE), 4, 0.02);
 }
 
 Test(bench_model, what_may_be_chance_in_the_curves_does_not_make_a_copy_faster_or_slower)
 {
 	struct model *m = some_model();
-	double part[DR_BENCH_PART_COUNT];
 	m->facts.large_copy_per_s = 5e8;
 	m->facts.large_copy_jobs = 8;
 	struct dr_bench_curve *writes = &m->curves[DR_BENCH_LARGE_WRITE];
@@ -291,12 +291,10 @@ Test(bench_model, what_may_be_chance_in_the_curves_does_not_make_a_copy_faster_o
 		writes->points[i].runs = 4;
 		writes->points[i].spread = 3;
 	}
-	dr_bench_time(&m->facts, 1, part);
-	cr_expect_float_eq(part[DR_BENCH_PART_LARGE], 2, 0.01);
+	cr_expect_float_eq(part_s(m, 1, DR_BENCH_PART_LARGE), 2, 0.01);
 	/* Both kinds in luck. */
 	m->curves[DR_BENCH_LARGE_READ].points[0].per_s = writes->points[0].per_s = 1e12;
-	dr_bench_time(&m->facts, 1, part);
-	cr_expect_float_eq(part[DR_BENCH_PART_LARGE], 2, 0.01);
+	cr_expect_float_eq(part_s(m, 1, DR_BENCH_PART_LARGE), 2, 0.01);
 }
 
 Test(bench_model, what_memory_holds_is_flushed_after_the_copy)
