@@ -152,6 +152,11 @@ class Running:
         wait_until(lambda: happened() or self.process.poll() is not None, words, timeout_s)
         assert happened(), f"ended before {words}\n{self.end(code=None)}"
 
+    def bytes_so_far(self, counter):
+        """How many it has read (rchar) or written (wchar), as the kernel counts them."""
+        with open(f"/proc/{self.process.pid}/io", encoding="ascii") as file:
+            return int(re.search(rf"{counter}: (\d+)", file.read())[1])
+
     def words_so_far(self):
         """What it has written to stderr."""
         return _text(os.pread(self._err.fileno(), 1 << 20, 0))

@@ -86,11 +86,6 @@ def test_an_fsync_that_fails_is_no_success(drover, tree, work, faulty):
     assert REASON["EIO"] in result.err
 
 
-def written_by(process):
-    with open(f"/proc/{process}/io", encoding="ascii") as file:
-        return int(re.search(r"wchar: (\d+)", file.read())[1])
-
-
 @pytest.mark.local
 def test_a_disk_that_fails_while_the_copy_goes_on_is_no_success(drover, src, dst, work):
     """The kernel tells of it once, and not to the sync at the end: to the one that keeps the disk busy meanwhile."""
@@ -98,7 +93,7 @@ def test_a_disk_that_fails_while_the_copy_goes_on_is_no_success(drover, src, dst
     plant(src, {"large": noise(MIB) * 120})
     with drover.start("--bwlimit=24M", src, dst) as running:
         process = running.process.pid
-        running.until(lambda: written_by(process) > MIB, "something is written")
+        running.until(lambda: running.bytes_so_far("wchar") > MIB, "something is written")
         others = [thread for thread in os.listdir(f"/proc/{process}/task") if int(thread) != process]
         with subprocess.Popen(["strace", "-qq", "-o", work / "trace", "-e", "trace=syncfs", "-e",
                                "inject=syncfs:error=EIO:when=1", *(word for thread in others for word in ("-p", thread))]):

@@ -8,7 +8,6 @@ import re
 import shutil
 import sqlite3
 import time
-from pathlib import Path
 
 import pytest
 
@@ -27,8 +26,7 @@ def part_of(file):
 def read_and_committed(running, path, wanted_bytes):
     """Waits until so much was read, and is committed: commits come each half a second, and one is over when the next
     begins."""
-    told = Path(f"/proc/{running.process.pid}/io")
-    running.until(lambda: int(re.search(r"rchar: (\d+)", told.read_text())[1]) >= wanted_bytes, "so much was read")
+    running.until(lambda: running.bytes_so_far("rchar") >= wanted_bytes, "so much was read")
     last_ns = part_of(path).stat().st_mtime_ns
     running.until(lambda: part_of(path).stat().st_mtime_ns > last_ns + 7e8, "the commit after the next one")
 
@@ -71,7 +69,7 @@ def test_a_create_that_was_killed_late_goes_on_from_there(drover, worth_killing,
     kill_create(drover, file, worth_killing)
     assert not file.exists()
     resumed = drover.manifest("create", "--json", "-o", file, worth_killing)
-    assert resumed.counts["bytes_read"] < 0.65 * whole
+    assert resumed.counts["bytes_read"] < 0.6 * whole
     assert same_entries(drover, file, work / "fresh")
 
 

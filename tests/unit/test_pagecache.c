@@ -54,12 +54,13 @@ static bool is_time_left(int64_t until_ns)
 }
 
 #define TRY_NS INT64_C(5000000000)
+#define TRY(holds)                                                                                           \
+	for (int64_t until_ns = dr_now_ns() + TRY_NS; !(holds) && is_time_left(until_ns);)                   \
+	continue
 #define IN_ONE_TRY(holds)                                                                                    \
 	do {                                                                                                 \
-		int64_t until_ns = dr_now_ns() + TRY_NS;                                                     \
 		bool held;                                                                                   \
-		while (!(held = (holds)) && is_time_left(until_ns))                                          \
-			continue;                                                                            \
+		TRY(held = (holds));                                                                         \
 		cr_expect(held, "%s", #holds);                                                               \
 	} while (0)
 
@@ -68,15 +69,10 @@ static void cool_down(int fd)
 	cr_assert_eq(posix_fadvise(fd, 0, 0, POSIX_FADV_DONTNEED), 0);
 }
 
-static bool can_be_cold(int fd, uint64_t size)
+static bool becomes_cold(int fd, uint64_t size)
 {
-	int64_t until_ns = dr_now_ns() + TRY_NS;
-	do {
-		cool_down(fd);
-		if (is_cold(fd, 0, size))
-			return true;
-	} while (is_time_left(until_ns));
-	return false;
+	cool_down(fd);
+	return is_cold(fd, 0, size);
 }
 
 /* On disk and not cached. */
@@ -90,7 +86,9 @@ static int cold_file(uint64_t size)
 		cr_assert_eq(pwrite(fd, data, len, (off_t)at), (ssize_t)len);
 	}
 	cr_assert_eq(fsync(fd), 0);
-	if (!can_be_cold(fd, size))
+	bool cold;
+	TRY(cold = becomes_cold(fd, size));
+	if (!cold)
 		SCRATCH_SKIP("the file system keeps everything in memory");
 	return fd;
 }

@@ -44,11 +44,11 @@ Test(rate, a_short_burst_passes_at_once)
 	cr_expect_lt(least_ms, 50);
 }
 
-Test(rate, a_stop_ends_the_wait, .timeout = 60)
+Test(rate, a_stop_ends_the_wait)
 {
 	dr_rate_init(&rate, 1);
 	atomic_store(&stop, 1);
-	take_ms(1000);
+	cr_expect_lt(take_ms(1000), 10000);
 }
 
 Test(rate, time_goes_forward)
